@@ -1,0 +1,1 @@
+"""Load tests: shoppers who browse, read and buy over HTTP. Imports nothing of the application."""
