@@ -1,0 +1,20 @@
+"""`python -m app <command>`: the one entry point of every process (web, worker, relay, jobs)."""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run a management command; a missing setting ends in one sentence, not in a traceback."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "app.config.settings")
+    from django.core.exceptions import ImproperlyConfigured
+    from django.core.management import execute_from_command_line
+
+    try:
+        execute_from_command_line(["python -m app", *sys.argv[1:]])
+    except ImproperlyConfigured as error:
+        sys.exit(f"fashionistar: {error}")
+
+
+if __name__ == "__main__":
+    main()

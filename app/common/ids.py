@@ -1,0 +1,45 @@
+"""Public identifiers: TypeID (https://github.com/jetify-com/typeid/tree/main/spec), e.g. `ord_01j…`.
+
+A prefix says what the thing is; the suffix is a UUIDv7 in 26 characters of Crockford base32, so
+identifiers sort by creation time and never show a row number.
+"""
+
+import uuid
+
+import uuid_utils
+
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+SUFFIX_LENGTH = 26
+_VALUES = {character: value for value, character in enumerate(ALPHABET)}
+
+
+def uuid7() -> uuid.UUID:
+    """A new time-ordered UUID (RFC 9562, version 7), as the standard library's type."""
+    return uuid.UUID(int=uuid_utils.uuid7().int)
+
+
+def encode(prefix: str, value: uuid.UUID) -> str:
+    """`value` as a TypeID with `prefix`."""
+    number = value.int
+    suffix = [""] * SUFFIX_LENGTH
+    for position in range(SUFFIX_LENGTH - 1, -1, -1):
+        suffix[position] = ALPHABET[number & 31]
+        number >>= 5
+    return f"{prefix}_{''.join(suffix)}"
+
+
+def decode(prefix: str, text: str) -> uuid.UUID:
+    """The UUID inside a TypeID.
+
+    Raises ValueError when the prefix differs, the suffix is not 26 lower-case base32 characters,
+    or the number does not fit into 128 bits: one identifier has exactly one spelling.
+    """
+    head, separator, suffix = text.rpartition("_")
+    if not separator or head != prefix or len(suffix) != SUFFIX_LENGTH or suffix[0] > "7":
+        raise ValueError(f"not an identifier of kind {prefix!r}")
+    number = 0
+    for character in suffix:
+        if character not in _VALUES:
+            raise ValueError(f"not an identifier of kind {prefix!r}")
+        number = number << 5 | _VALUES[character]
+    return uuid.UUID(int=number)

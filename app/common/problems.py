@@ -1,0 +1,147 @@
+"""Every exception becomes a problem document here, whichever framework raised it.
+
+DRF calls `drf_exception_handler`, Ninja `respond` (through `ProblemAPI`), and the ASGI handler
+`respond` for what is left: unknown routes, bad hosts and unhandled exceptions.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import psycopg
+import psycopg_pool
+import structlog
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.db import OperationalError
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.multipartparser import MultiPartParserError
+from ninja import NinjaAPI
+from ninja.errors import HttpError, ValidationError
+from rest_framework.exceptions import APIException
+from rest_framework.exceptions import ValidationError as DRFValidationError
+
+from app.common.errors import DomainError, from_domain, problem
+from app.telemetry.asgi import ERROR_TYPE
+
+log = structlog.get_logger()
+
+UNAVAILABLE = (
+    OperationalError,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg_pool.PoolTimeout,
+    psycopg_pool.TooManyRequests,
+)
+"""The database cannot be reached, or every pooled connection is taken."""
+
+CODES = {
+    400: "bad_request",
+    401: "not_authenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    422: "invalid",
+    429: "rate_limited",
+}
+
+
+def respond(request: HttpRequest, error: Exception) -> HttpResponse:
+    """The problem response for `error`; what nobody foresaw is logged with its traceback, once."""
+    if isinstance(error, DomainError):
+        return from_domain(error, instance=request.path)
+    if isinstance(error, APIException):
+        return _from_drf(request, error)
+    if isinstance(error, ValidationError):
+        return _problem(request, 422, errors=[_ninja_error(item) for item in error.errors])
+    if isinstance(error, HttpError):
+        return _problem(request, error.status_code, detail=error.message)
+    status, detail = _django_status(error)
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _unforeseen(request, error)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        log.warning("database.unavailable", reason=str(error).strip())
+        return _problem(
+            request, status, code="overloaded", detail=detail, headers={"Retry-After": "1"}
+        )
+    return _problem(request, status, detail=detail)
+
+
+def drf_exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpResponse | None:
+    """DRF's EXCEPTION_HANDLER: None lets an unforeseen exception rise to the ASGI handler."""
+    if isinstance(error, (DomainError, APIException, Http404, PermissionDenied)):
+        return respond(context["request"], error)
+    return None
+
+
+class ProblemAPI(NinjaAPI):
+    """A NinjaAPI whose errors are problem documents."""
+
+    def on_exception(self, request: HttpRequest, exc: Exception) -> HttpResponse:  # type: ignore[override]
+        """The response for any exception of an operation."""
+        return respond(request, exc)
+
+
+def malformed_request(status: int) -> HttpResponse:
+    """For a request that cannot even be read: Django has no request object then."""
+    return problem(status=status, code=CODES.get(status, "bad_request"))
+
+
+def _django_status(error: Exception) -> tuple[int, str]:
+    if isinstance(error, Http404):
+        return 404, "There is nothing at this address."
+    if isinstance(error, PermissionDenied):
+        return 403, ""
+    if isinstance(error, (SuspiciousOperation, BadRequest, MultiPartParserError)):
+        return 400, "The request is malformed: check its Host header, address and body."
+    if isinstance(error, UNAVAILABLE):
+        return 503, "The database cannot be reached now. Repeat the request in a moment."
+    return 500, ""
+
+
+def _unforeseen(request: HttpRequest, error: Exception) -> HttpResponse:
+    scope = getattr(request, "scope", {})
+    scope[ERROR_TYPE] = type(error).__name__
+    log.error("http.unhandled_exception", exc_info=error, **{"error.type": type(error).__name__})
+    return _problem(
+        request, 500, code="internal_error", detail="Our mistake. Quote the request_id to support."
+    )
+
+
+def _from_drf(request: HttpRequest, error: APIException) -> HttpResponse:
+    headers = {}
+    if getattr(error, "wait", None):
+        headers["Retry-After"] = str(int(error.wait))  # type: ignore[attr-defined]
+    if getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]
+    if isinstance(error, DRFValidationError):
+        errors = list(_drf_errors(error.get_full_details(), ""))
+        return _problem(request, 422, errors=errors, headers=headers)
+    return _problem(request, error.status_code, detail=str(error.detail), headers=headers)
+
+
+def _drf_errors(details: Any, pointer: str) -> Any:
+    """DRF's nested error details as a flat list with JSON pointers."""
+    if isinstance(details, dict) and not {"message", "code"} == set(details):
+        for name, inner in details.items():
+            at = pointer if name == "non_field_errors" else f"{pointer}/{name}"
+            yield from _drf_errors(inner, at)
+    elif isinstance(details, list):
+        for index, inner in enumerate(details):
+            is_leaf = isinstance(inner, dict) and {"message", "code"} == set(inner)
+            yield from _drf_errors(inner, pointer if is_leaf else f"{pointer}/{index}")
+    else:
+        yield {"pointer": pointer, "code": details["code"], "detail": str(details["message"])}
+
+
+def _ninja_error(item: Mapping[str, Any]) -> dict[str, str]:
+    source, *path = [str(part) for part in item["loc"]]
+    pointer = "?" + ".".join(path) if source == "query" else "/" + "/".join(path[1:] or path)
+    return {"pointer": pointer, "code": item["type"], "detail": item["msg"]}
+
+
+def _problem(request: HttpRequest, status: int, **members: Any) -> HttpResponse:
+    members.setdefault("code", CODES.get(status, "error"))
+    return problem(status=status, instance=request.path, **members)
