@@ -1,0 +1,1 @@
+"""Stand-ins for other companies' services, with faults on request. The app never imports them."""
