@@ -32,6 +32,8 @@ def publish(event: Event) -> None:
     handlers are idempotent. Raises RuntimeError outside a transaction.
     """
     if not transaction.get_connection().in_atomic_block:
-        raise RuntimeError(f"publish {type(event).__name__} inside the transaction that made it true")
+        raise RuntimeError(
+            f"publish {type(event).__name__} inside the transaction that made it true"
+        )
     for handler in _handlers().get(type(event), []):
         handler.enqueue(**asdict(event))

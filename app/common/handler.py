@@ -143,4 +143,3 @@ class LazyHandler(ASGIHandler):
         match: ResolverMatch = super().resolve_request(request)  # type: ignore[misc]
         request.scope[ROUTE] = match.route  # type: ignore[attr-defined]
         return match
-

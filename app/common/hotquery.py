@@ -14,7 +14,7 @@ import psycopg
 from django.db import connection
 from django.db.models import Expression, Field, IntegerField, QuerySet
 from opentelemetry import trace
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 Row = tuple[Any, ...]
 LIMIT = "limit"
@@ -144,3 +144,13 @@ def hot_pool() -> AsyncConnectionPool[psycopg.AsyncConnection[Row]]:
     if _pool is None:
         raise RuntimeError("the async pool is opened by the ASGI lifespan: use a server process")
     return _pool
+
+
+async def ping() -> str:
+    """'' when the database answers within two seconds, else the reason."""
+    try:
+        async with hot_pool().connection(timeout=2) as conn:
+            await conn.execute("SELECT 1")
+    except (psycopg.Error, PoolTimeout) as error:
+        return str(error).strip()
+    return ""

@@ -1,0 +1,71 @@
+"""Whether this image and this database fit, and the lock under which migrations run."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.conf import settings
+from django.core.management.base import CommandError
+from django.db import ProgrammingError, connection
+from django.db.migrations.loader import MigrationLoader
+
+from app.config.models import SchemaVersion
+
+LOCK = 0x66617368  # "fash": one migration at a time, whoever starts it
+LOCK_SECONDS = 300
+
+
+def use_direct_connection() -> None:
+    """Point the default connection around PgBouncer. Call before the first query."""
+    connection.close()
+    connection.settings_dict.update(settings.DIRECT_DATABASE)
+
+
+@contextmanager
+def migration_lock() -> Iterator[None]:
+    """Hold the advisory lock of migrations for the session.
+
+    Inside, a statement waits at most 2 s for a table lock: a migration must never queue the shop
+    behind itself. Raises CommandError when another migration holds the lock for 5 minutes.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", [LOCK])
+            row = cursor.fetchone()
+            if row and row[0]:
+                break
+            if time.monotonic() > deadline:
+                raise CommandError("another migration has held the lock for 5 minutes: look at it")
+            time.sleep(0.5)
+        cursor.execute("SET lock_timeout = '2s'")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
+
+
+def missing_migrations() -> list[str]:
+    """Migrations that this image needs and the database does not have; newer ones do not count."""
+    loader = MigrationLoader(connection)
+    applied = set(loader.applied_migrations)
+    return sorted(f"{app}.{name}" for app, name in set(loader.disk_migrations) - applied)
+
+
+def too_old_by() -> str:
+    """The version this image would have to be at least, or '' when it may run."""
+    try:
+        version = SchemaVersion.objects.first()
+    except ProgrammingError:
+        return ""
+    if version is None or _number(settings.APP_VERSION) is None:
+        return ""
+    needed = _number(version.min_app) or (0,)
+    return version.min_app if (_number(settings.APP_VERSION) or (0,)) < needed else ""
+
+
+def _number(version: str) -> tuple[int, ...] | None:
+    match = re.match(r"v?(\d+(?:\.\d+)*)", version)
+    return tuple(map(int, match[1].split("."))) if match else None

@@ -1,0 +1,105 @@
+"""All Prometheus metrics, declared once; `observability/catalogue.yaml` describes the same set.
+
+Labels are bounded: no ids, raw paths, SQL or messages. Metrics are served on their own port by a
+thread, so a scrape never waits behind a request and never leaves through the ingress.
+"""
+
+import platform
+from bisect import bisect_left
+
+import django
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Seconds. 0.5 and 1 are latency objectives, so they are boundaries."""
+
+http_duration = Histogram(
+    "http_server_request_duration_seconds",
+    "Time from the first byte of the request to the last byte of the answer.",
+    ["http_route", "http_request_method", "http_status_class"],
+    buckets=DURATION_BUCKETS,
+)
+http_active = Gauge("http_server_active_requests", "Requests being answered now.")
+http_disconnects = Counter(
+    "fashionistar_http_client_disconnects",
+    "Requests whose client hung up before the answer began (logged as 499).",
+    ["http_route"],
+)
+http_unhandled = Counter(
+    "fashionistar_http_unhandled_exceptions",
+    "Requests that ended in an exception nobody foresaw (answered with 500).",
+    ["http_route"],
+)
+threads_busy = Gauge(
+    "fashionistar_threadpool_busy", "Request threads that belong to a request now."
+)
+threads_waiting = Gauge("fashionistar_threadpool_queue", "Requests that wait for a request thread.")
+tasks_enqueued = Counter(
+    "fashionistar_tasks_enqueued", "Tasks written to the outbox or pushed.", ["queue", "task"]
+)
+tasks_pushed = Counter(
+    "fashionistar_tasks_pushed",
+    "Pushes to the queue cluster by who pushed (publisher, relay) and outcome (ok, failed).",
+    ["source", "outcome"],
+)
+task_wait = Histogram(
+    "fashionistar_task_wait_seconds",
+    "Time from enqueue (or run_after) to the start of the run.",
+    ["queue"],
+    buckets=(0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900),
+)
+task_run = Histogram(
+    "fashionistar_task_run_seconds",
+    "Run time of a task attempt by outcome (succeeded, failed).",
+    ["queue", "task", "outcome"],
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300),
+)
+task_outcomes = Counter(
+    "fashionistar_task_outcomes",
+    "Moves of tasks by the worker: succeeded, failed, retried, dead, reaped, lease_lost, released.",
+    ["queue", "outcome"],
+)
+queue_tasks = Gauge(
+    "fashionistar_queue_tasks",
+    "Tasks in the queue by state (ready, delayed, running, dead). Read with max, never sum.",
+    ["queue", "state"],
+)
+outbox_rows = Gauge(
+    "fashionistar_outbox_unconfirmed_rows", "Outbox rows the cluster has not confirmed yet."
+)
+outbox_oldest = Gauge(
+    "fashionistar_outbox_oldest_seconds", "Age of the oldest unconfirmed outbox row that is due."
+)
+worker_beat = Gauge(
+    "fashionistar_worker_last_beat_timestamp_seconds",
+    "Unix time of the process's last turn of its loop.",
+    ["process"],
+)
+build_info = Gauge(
+    "fashionistar_build_info",
+    "Always 1; the labels say what runs.",
+    ["version", "python", "django"],
+)
+
+
+def start(port: int, *, version: str) -> None:
+    """Serve metrics on `port` (all addresses); 0 serves none."""
+    build_info.labels(version, platform.python_version(), django.get_version()).set(1)
+    if port:
+        start_http_server(port)
+
+
+class ExemplarGate:
+    """At most one exemplar per bucket and second: only those traces must be kept by a sampler."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[object, int], int] = {}
+
+    def opens(self, child: object, seconds: float, now: float) -> bool:
+        """Whether this observation may carry an exemplar; `now` is in seconds."""
+        key = (child, bisect_left(DURATION_BUCKETS, seconds))
+        second = int(now)
+        if self._last.get(key) == second:
+            return False
+        self._last[key] = second
+        return True
