@@ -99,10 +99,8 @@ class RequestThread(Executor):
         self._running: Future[Any] | None = None
         self._released = False
 
-    def submit(  # type: ignore[override]  # asgiref passes one ready-made callable
-        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Future[Any]:
-        """Run `fn` in the request's thread. Raises Overloaded when too many requests wait for one."""
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run `fn` in the request's thread. Raises Overloaded when too many requests wait."""
         call = partial(fn, *args, **kwargs)
         self.used = True
         if self._thread is None and not self._queue:
@@ -129,7 +127,7 @@ class RequestThread(Executor):
         return True
 
     def release(self) -> None:
-        """The request is over. A call that still runs (client gone) keeps the thread until it ends."""
+        """The request is over. A call that still runs (client gone) keeps the thread till then."""
         self._released = True
         thread, self._thread = self._thread, None
         if thread is None:

@@ -13,7 +13,7 @@ from app.common.ids import uuid7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Base of all events: subclasses are past participles with JSON-safe fields (ids, ints, text)."""
+    """Base of all events: past participles with JSON-safe fields (ids, whole numbers, text)."""
 
     event_id: str = field(default_factory=lambda: str(uuid7()))
 

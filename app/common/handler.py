@@ -8,11 +8,10 @@ performance.md section 3.1.
 
 import asyncio
 import io
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import closing
 from typing import Any
 
-from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
@@ -21,13 +20,8 @@ from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix, set_urlconf
 
 from app.common import problems
-from app.telemetry.asgi import ROUTE
-from app.common.concurrency import RequestThread, ThreadBank
-
-Scope = MutableMapping[str, Any]
-Message = Mapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+from app.common.concurrency import RequestThread, ThreadBank, in_thread
+from app.telemetry.asgi import ROUTE, Message, Receive, Scope, Send
 
 ANY_HOST = frozenset({"/livez", "/readyz"})
 
@@ -59,12 +53,12 @@ class LazyHandler(ASGIHandler):
             set_script_prefix(get_script_prefix(scope))
             request, response = self.create_request(scope, body)
             if request is None:
-                response = problems.malformed_request(response.status_code)
-                await self.send_response(response, send)
+                status = 400 if response is None else response.status_code
+                await self.send_response(problems.malformed_request(status), send)
                 return
-            response = await self._respond_unless_gone(request, receive, send)
-            if response is not None:
-                await self._close(response, thread)
+            answer = await self._respond_unless_gone(request, receive, send)
+            if answer is not None:
+                await self._close(answer, thread)
 
     async def _body(self, scope: Scope, receive: Receive) -> Any:
         """The whole body in memory; large uploads spill to disk as Django does it."""
@@ -75,7 +69,7 @@ class LazyHandler(ASGIHandler):
             return io.BytesIO(message.get("body", b""))
         first = [message]
 
-        async def replay() -> MutableMapping[str, Any]:
+        async def replay() -> Message:
             return first.pop() if first else await receive()
 
         return await self.read_body(replay)
@@ -115,7 +109,7 @@ class LazyHandler(ASGIHandler):
         """Free what the response holds: inline, or by Django's own way in the request's thread
         when sync code left a database connection open there."""
         if thread.holds_connection:
-            await sync_to_async(response.close)()
+            await in_thread(response.close)
             return
         for closer in response._resource_closers:  # type: ignore[attr-defined]
             closer()
@@ -124,7 +118,7 @@ class LazyHandler(ASGIHandler):
         """Django's, without a hop to log each answer of 400 and above: the telemetry wrapper logs
         every request, and `problems` logs unhandled exceptions with their traceback."""
         set_urlconf(settings.ROOT_URLCONF)
-        response: HttpResponseBase = await self._middleware_chain(request)  # type: ignore[misc]
+        response: HttpResponseBase = await self._middleware_chain(request)  # type: ignore[attr-defined]
         response._resource_closers.append(request.close)  # type: ignore[attr-defined]
         if isinstance(response, FileResponse):
             response.block_size = self.chunk_size
@@ -135,11 +129,11 @@ class LazyHandler(ASGIHandler):
             if request.path not in ANY_HOST:
                 request.get_host()
             return await super()._get_response_async(request)  # type: ignore[misc,no-any-return]
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # the last border: an answer for everything
             return problems.respond(request, error)
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
         """Django's, and the route template is left in the scope for the server span."""
-        match: ResolverMatch = super().resolve_request(request)  # type: ignore[misc]
+        match: ResolverMatch = super().resolve_request(request)
         request.scope[ROUTE] = match.route  # type: ignore[attr-defined]
         return match

@@ -23,15 +23,15 @@ _tracer = trace.get_tracer("app.common.hotquery")
 
 
 class Param(Expression):
-    """A value that arrives with each call: `Product.objects.filter(slug=Param("slug", CharField()))`."""
+    """A value that comes with each call: `.filter(slug=Param("slug", models.CharField()))`."""
 
     def __init__(self, name: str, output_field: "Field[Any, Any]") -> None:
         super().__init__(output_field=output_field)
         self.name = name
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
         """A placeholder whose value is this object, until `HotQuery` binds it."""
-        return "%s", [self]
+        return "%s", (self,)
 
 
 class HotQuery:
@@ -63,7 +63,7 @@ class HotQuery:
         return self._sql
 
     async def all(self, **params: Any) -> list[Row]:
-        """All rows. Raises KeyError for a missing parameter, PoolTimeout when no connection is free."""
+        """All rows. KeyError for a missing parameter, PoolTimeout when no connection is free."""
         sql = self._sql or self.compile()
         values = [params[s.name] if isinstance(s, Param) else s for s in self._slots]
         with self._span(sql):
@@ -106,14 +106,14 @@ async def _fetch(sql: str, values: list[Any]) -> list[Row]:
 _pool: AsyncConnectionPool[psycopg.AsyncConnection[Row]] | None = None
 
 
-async def open_pool(conninfo: str, *, size: int, max_lifetime: float, timeout: float) -> None:
+async def open_pool(conninfo: str, *, size: int, max_lifetime: float, max_wait: float) -> None:
     """Open the process's async pool and compile every HotQuery. Called by the lifespan, once."""
     global _pool  # noqa: PLW0603  # one pool a process, like Django's own connections
     _pool = AsyncConnectionPool(
         conninfo,
         min_size=min(2, size),
         max_size=size,
-        timeout=timeout,
+        timeout=max_wait,
         max_waiting=512,
         max_lifetime=max_lifetime,
         kwargs={"autocommit": True},

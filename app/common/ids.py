@@ -1,4 +1,4 @@
-"""Public identifiers: TypeID (https://github.com/jetify-com/typeid/tree/main/spec), e.g. `ord_01j…`.
+"""Public identifiers, e.g. `ord_01j…`: TypeID (https://github.com/jetify-com/typeid).
 
 A prefix says what the thing is; the suffix is a UUIDv7 in 26 characters of Crockford base32, so
 identifiers sort by creation time and never show a row number.

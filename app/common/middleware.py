@@ -13,7 +13,7 @@ class _Inline(MiddlewareMixin):
     """Calls `process_request` and `process_response` on the event loop. Only for middleware that
     never waits: one that reads a session or a cache would block every request."""
 
-    get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]]  # type: ignore[assignment]
+    get_response: Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
     async def __acall__(self, request: HttpRequest) -> HttpResponseBase:
         response = self.process_request(request) if hasattr(self, "process_request") else None

@@ -9,7 +9,7 @@ CURRENCIES = {"NGN": 2, "USD": 2, "EUR": 2, "KES": 2, "GHS": 2}
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """An amount in minor units (kobo, cents) of one currency. Mixing currencies raises ValueError."""
+    """Minor units (kobo, cents) of one currency. Mixing currencies raises ValueError."""
 
     amount_minor: int
     currency: str

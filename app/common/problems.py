@@ -5,11 +5,9 @@ DRF calls `drf_exception_handler`, Ninja `respond` (through `ProblemAPI`), and t
 """
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 import psycopg
-import psycopg_pool
 import structlog
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.db import OperationalError
@@ -24,15 +22,6 @@ from app.common.errors import DomainError, from_domain, problem
 from app.telemetry.asgi import ERROR_TYPE
 
 log = structlog.get_logger()
-
-UNAVAILABLE = (
-    OperationalError,
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    psycopg_pool.PoolTimeout,
-    psycopg_pool.TooManyRequests,
-)
-"""The database cannot be reached, or every pooled connection is taken."""
 
 CODES = {
     400: "bad_request",
@@ -50,23 +39,21 @@ CODES = {
 
 def respond(request: HttpRequest, error: Exception) -> HttpResponse:
     """The problem response for `error`; what nobody foresaw is logged with its traceback, once."""
-    if isinstance(error, DomainError):
-        return from_domain(error, instance=request.path)
-    if isinstance(error, APIException):
-        return _from_drf(request, error)
-    if isinstance(error, ValidationError):
-        return _problem(request, 422, errors=[_ninja_error(item) for item in error.errors])
-    if isinstance(error, HttpError):
-        return _problem(request, error.status_code, detail=error.message)
-    status, detail = _django_status(error)
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _unforeseen(request, error)
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        log.warning("database.unavailable", reason=str(error).strip())
-        return _problem(
-            request, status, code="overloaded", detail=detail, headers={"Retry-After": "1"}
-        )
-    return _problem(request, status, detail=detail)
+    match error:
+        case DomainError():
+            response = from_domain(error, instance=request.path)
+        case APIException():
+            response = _from_drf(request, error)
+        case ValidationError():
+            response = _problem(request, 422, errors=[_ninja_error(e) for e in error.errors])
+        case HttpError():
+            response = _problem(request, error.status_code, detail=error.message)
+        case OperationalError() | psycopg.OperationalError() | psycopg.InterfaceError():
+            # also psycopg_pool's PoolTimeout and TooManyRequests
+            response = _unavailable(request, error)
+        case _:
+            response = _from_django(request, error)
+    return response
 
 
 def drf_exception_handler(error: Exception, context: Mapping[str, Any]) -> HttpResponse | None:
@@ -89,16 +76,24 @@ def malformed_request(status: int) -> HttpResponse:
     return problem(status=status, code=CODES.get(status, "bad_request"))
 
 
-def _django_status(error: Exception) -> tuple[int, str]:
-    if isinstance(error, Http404):
-        return 404, "There is nothing at this address."
-    if isinstance(error, PermissionDenied):
-        return 403, ""
-    if isinstance(error, (SuspiciousOperation, BadRequest, MultiPartParserError)):
-        return 400, "The request is malformed: check its Host header, address and body."
-    if isinstance(error, UNAVAILABLE):
-        return 503, "The database cannot be reached now. Repeat the request in a moment."
-    return 500, ""
+def _unavailable(request: HttpRequest, error: Exception) -> HttpResponse:
+    """The database cannot be reached, or every pooled connection is taken."""
+    log.warning("database.unavailable", reason=str(error).strip())
+    detail = "The database cannot be reached now. Repeat the request in a moment."
+    return _problem(request, 503, code="overloaded", detail=detail, headers={"Retry-After": "1"})
+
+
+def _from_django(request: HttpRequest, error: Exception) -> HttpResponse:
+    match error:
+        case Http404():
+            response = _problem(request, 404, detail="There is nothing at this address.")
+        case PermissionDenied():
+            response = _problem(request, 403)
+        case SuspiciousOperation() | BadRequest() | MultiPartParserError():
+            response = _problem(request, 400, detail="Check the Host header, address and body.")
+        case _:
+            response = _unforeseen(request, error)
+    return response
 
 
 def _unforeseen(request: HttpRequest, error: Exception) -> HttpResponse:
@@ -124,13 +119,13 @@ def _from_drf(request: HttpRequest, error: APIException) -> HttpResponse:
 
 def _drf_errors(details: Any, pointer: str) -> Any:
     """DRF's nested error details as a flat list with JSON pointers."""
-    if isinstance(details, dict) and not {"message", "code"} == set(details):
+    if isinstance(details, dict) and set(details) != {"message", "code"}:
         for name, inner in details.items():
             at = pointer if name == "non_field_errors" else f"{pointer}/{name}"
             yield from _drf_errors(inner, at)
     elif isinstance(details, list):
         for index, inner in enumerate(details):
-            is_leaf = isinstance(inner, dict) and {"message", "code"} == set(inner)
+            is_leaf = isinstance(inner, dict) and set(inner) == {"message", "code"}
             yield from _drf_errors(inner, pointer if is_leaf else f"{pointer}/{index}")
     else:
         yield {"pointer": pointer, "code": details["code"], "detail": str(details["message"])}

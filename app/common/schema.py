@@ -1,6 +1,6 @@
 """Strict input: unknown fields, coerced types and NUL characters are refused with a pointer."""
 
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 import pydantic
@@ -10,8 +10,6 @@ from pydantic import ConfigDict, model_validator
 from app.common.errors import BadRequest, FieldError, Invalid
 
 MAX_DEPTH = 32
-
-S = TypeVar("S", bound=pydantic.BaseModel)
 
 
 class StrictSchema(Schema):
@@ -27,7 +25,7 @@ class StrictSchema(Schema):
         return data
 
 
-def parse(schema: type[S], body: bytes) -> S:
+def parse[S: pydantic.BaseModel](schema: type[S], body: bytes) -> S:
     """The validated body.
 
     Raises BadRequest `malformed_json` when it is not JSON, Invalid (422) with one entry per mistake

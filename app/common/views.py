@@ -6,7 +6,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
 from adrf.views import APIView
@@ -55,7 +55,14 @@ def _matches(known: str, etag: str) -> bool:
 class _View(APIView):
     view_is_async = True  # a plain attribute: `dispatch` below is async, the handlers need not be
 
-    http_method_names: ClassVar[list[str]] = ["get", "post", "put", "patch", "delete", "head"]
+    http_method_names = [  # noqa: RUF012  # DRF declares it so
+        "get",
+        "post",
+        "put",
+        "patch",
+        "delete",
+        "head",
+    ]
 
     def _handler(self, request: HttpRequest) -> Callable[..., Any] | None:
         method = (request.method or "").lower()

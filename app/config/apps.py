@@ -1,10 +1,13 @@
 """The composition root as a Django app: schema version, commands, and telemetry for the queue."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 
 from django.apps import AppConfig
+
+from app.config import process
+from app.taskqueue.envelope import Envelope
+from app.taskqueue.hooks import hooks
+from app.telemetry import tasks, tracing
 
 
 class Config(AppConfig):
@@ -15,26 +18,21 @@ class Config(AppConfig):
 
     def ready(self) -> None:
         """Called once per process by Django."""
-        from app.config import process
-        from app.taskqueue.hooks import hooks
-        from app.telemetry import tasks
-
         hooks.sending = tasks.sending
-        hooks.running = _running(tasks.running)
+        hooks.running = _running
         hooks.observe = tasks.observe
         hooks.tick = tasks.tick
         hooks.start = process.start
+        hooks.quiet = tracing.quiet
 
 
-def _running[T](run: Callable[..., AbstractContextManager[T]]) -> Callable[..., object]:
-    """Translate the queue's envelope into plain values for telemetry."""
-
-    def running(envelope: object, attempt: int, wait_seconds: float) -> AbstractContextManager[T]:
-        return partial(run, attempt=attempt, wait=wait_seconds)(
-            path=envelope.path,  # type: ignore[attr-defined]
-            queue=envelope.queue,  # type: ignore[attr-defined]
-            task_id=envelope.id,  # type: ignore[attr-defined]
-            headers=envelope.headers,  # type: ignore[attr-defined]
-        )
-
-    return running
+def _running(envelope: Envelope, attempt: int, wait_seconds: float) -> AbstractContextManager[None]:
+    """The queue's envelope as plain values for telemetry."""
+    return tasks.running(
+        path=envelope["path"],
+        queue=envelope["queue"],
+        task_id=envelope["id"],
+        headers=envelope["h"],
+        attempt=attempt,
+        wait=wait_seconds,
+    )

@@ -56,7 +56,7 @@ class Lifespan:
             ),
             size=settings.HOT_POOL_SIZE,
             max_lifetime=settings.DB_MAX_LIFETIME,
-            timeout=settings.DB_POOL_TIMEOUT,
+            max_wait=settings.DB_POOL_TIMEOUT,
         )
         # Long-lived objects leave the collector's sight: p99 falls by half (performance.md 6).
         gc.collect()

@@ -112,7 +112,7 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = True
 SECURE_HSTS_PRELOAD = True
 SECURE_REFERRER_POLICY = "no-referrer"
 SILENCED_SYSTEM_CHECKS = [
-    "security.W002",  # X-Frame-Options: the CSP's frame-ancestors says it for every browser of today
+    "security.W002",  # X-Frame-Options: the CSP's frame-ancestors says it
     "security.W003",  # CSRF: no cookie authenticates; browsers' refresh cookie has an Origin check
     "security.W008",  # the ingress redirects to https; probes speak http to the pod
 ]

@@ -9,7 +9,7 @@ client hangs up, ends it before a streamed body is sent, and costs five times mo
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -22,8 +22,9 @@ from app.telemetry.context import bind_request_id
 from app.telemetry.tracing import HOT
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Message = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 ROUTE = "fashionistar.route"
@@ -154,7 +155,7 @@ class Exchange:
         ]
         return span
 
-    async def receive(self) -> MutableMapping[str, Any]:
+    async def receive(self) -> Message:
         """The application's receive: counts the body, notices a hang-up."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
@@ -165,7 +166,7 @@ class Exchange:
                 raise BodyTooLarge
         return message
 
-    async def send(self, message: MutableMapping[str, Any]) -> None:
+    async def send(self, message: Message) -> None:
         """The application's send: notes the status, adds the correlation headers."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
@@ -231,7 +232,7 @@ class Exchange:
             span.set_status(Status(StatusCode.ERROR))
         if not _gate.opens(child, seconds, time.time()):
             return None
-        span.set_attribute("exemplar", True)
+        span.set_attributes({"exemplar": True})
         context = span.get_span_context()
         return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 

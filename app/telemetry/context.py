@@ -11,5 +11,5 @@ def request_id() -> str:
 
 
 def bind_request_id(value: str) -> None:
-    """Set the id for the current context. Each request and each task runs in a context of its own."""
+    """Set the id for the current context; each request and each task runs in its own."""
     _request_id.set(value)

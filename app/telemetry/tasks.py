@@ -75,7 +75,8 @@ def running(
                 seconds = time.perf_counter() - started
                 _measure(span, path, queue, outcome, seconds, wait)
                 log.info(
-                    f"task.{outcome}",
+                    "task.ran",
+                    outcome=outcome,
                     **{"task": path, "queue": queue, "task.id": task_id, "attempt": attempt},
                     **{"event.duration": int(seconds * 1e9)},
                 )

@@ -2,9 +2,14 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
+from opentelemetry.instrumentation.redis import RedisInstrumentor
+from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -31,7 +36,7 @@ class EdgeSampler(Sampler):
         self._hot = TraceIdRatioBased(hot_ratio)
         self._ratio = hot_ratio
 
-    def should_sample(
+    def should_sample(  # noqa: PLR0913, PLR0917  # the SDK's signature
         self,
         parent_context: Context | None,
         trace_id: int,
@@ -66,8 +71,6 @@ def configure(*, service: str, version: str, hot_ratio: float) -> TracerProvider
     resource = Resource.create({SERVICE_NAME: name, SERVICE_VERSION: version})
     provider = TracerProvider(resource=resource, sampler=EdgeSampler(hot_ratio))
     if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     _instrument_libraries()
@@ -75,8 +78,10 @@ def configure(*, service: str, version: str, hot_ratio: float) -> TracerProvider
 
 
 def _instrument_libraries() -> None:
-    from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
-    from opentelemetry.instrumentation.redis import RedisInstrumentor
-
     PsycopgInstrumentor().instrument()
     RedisInstrumentor().instrument()
+
+
+def quiet() -> AbstractContextManager[object]:
+    """No library spans inside: polling loops would flood the store."""
+    return suppress_instrumentation()

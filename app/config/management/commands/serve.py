@@ -38,7 +38,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
         """Run the server."""
         process.start("web")
-        from app.config.asgi import application
+        from app.config.asgi import application  # noqa: PLC0415  # opens nothing until here
 
         proxies = settings.TRUSTED_PROXIES
         config = uvicorn.Config(
