@@ -1,0 +1,98 @@
+"""Two buyers, one unit, two server processes (`make prove`): never two orders.
+
+Each round puts one piece on sale. Two customers, on keep-alive connections to two `serve`
+processes, have sent all but the last byte of their checkout; then both last bytes go out. Exactly
+one gets 201, the other 409 out_of_stock; at the end the counters equal the ledger and the live
+reservations.
+
+Planted bugs, each in its own database without the CHECK constraint: `no_where_guard` (the UPDATE
+lost its condition) and `no_row_lock` (availability is read without a lock, then written without the
+condition: right for one buyer, wrong for two at once).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+
+from devstack.stack import Stack
+from tests.proofs import mutant_app
+from tests.proofs.buyer import Buyer, Reply, order
+from tests.proofs.harness import Proof, counter, options, say, scratch
+from tests.proofs.shop import Shop, buyer, make_template
+
+MUTANTS = (mutant_app.NO_WHERE_GUARD, mutant_app.NO_ROW_LOCK)
+MUTANT_ROUNDS = 40
+
+
+def main() -> int:
+    """Run the proof; the exit code."""
+    proof = options("last_unit", __doc__ or "", rounds=200, mutants=MUTANTS)
+    with scratch(proof.name) as state, Stack.start(state) as stack:
+        make_template(stack)
+        for violation in race(stack, proof, proof.only or "", proof.rounds):
+            proof.violated(violation)
+        for mutant in () if proof.only else proof.mutants:
+            rounds = min(MUTANT_ROUNDS, proof.rounds)
+            proof.judge_mutant(mutant, race(stack, proof, mutant, rounds))
+    return proof.finish()
+
+
+def race(stack: Stack, proof: Proof, mutant: str, rounds: int) -> list[str]:
+    """So many rounds on a new database; what went wrong."""
+    shop = Shop(stack, f"last_unit_{mutant or 'real'}", mutant=mutant)
+    if mutant:
+        shop.sql(mutant_app.DROP_CHECK)
+    webs = [shop.serve(f"web-{number}") for number in (1, 2)]
+    buyers = [buyer(web) for web in webs]
+    step = counter(f"last_unit {mutant}".strip(), rounds)
+    outcomes: Counter[str] = Counter()
+    for number, variant in enumerate(shop.new_variants(rounds, units=1)):
+        replies = _compete(buyers, variant, number)
+        outcomes["+".join(sorted(_outcome(reply) for reply in replies))] += 1
+        step(" ".join(f"{name}: {count}" for name, count in sorted(outcomes.items())))
+    violations = _judge(shop, outcomes, rounds)
+    for web in webs:
+        web.stop()
+    if not mutant:
+        proof.values |= {"rounds": rounds, "orders": _orders(shop), "servers": len(webs)}
+        say(f"last_unit: {dict(outcomes)}")
+    return violations
+
+
+def _compete(buyers: list[Buyer], variant: str, number: int) -> list[Reply]:
+    """Both requests wait inside their servers; then they go on, in turns as to who is first."""
+    for index, each in enumerate(buyers):
+        each.prepare("POST", "/api/v1/checkout", order(variant, f"{index}-{number}@proof.example"))
+    for each in buyers if number % 2 else reversed(buyers):
+        each.fire()
+    return [each.answer() for each in buyers]
+
+
+def _outcome(reply: Reply) -> str:
+    return f"{reply.status} {reply.code}".strip()
+
+
+def _orders(shop: Shop) -> int:
+    return shop.number("SELECT count(*) FROM orders_order")
+
+
+def _judge(shop: Shop, outcomes: Counter[str], rounds: int) -> list[str]:
+    violations = [
+        f"{count} rounds ended with {name}"
+        for name, count in outcomes.items()
+        if name != "201+409 out_of_stock"
+    ]
+    sold = shop.number(
+        "SELECT count(*) FROM (SELECT variant_public_id FROM orders_orderline"
+        " GROUP BY 1 HAVING sum(quantity) > 1) twice"
+    )
+    if sold:
+        violations.append(f"{sold} units were sold twice")
+    if _orders(shop) != rounds:
+        violations.append(f"{_orders(shop)} orders for {rounds} units")
+    return violations + shop.bookkeeping()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
