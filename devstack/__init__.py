@@ -1,1 +1,1 @@
-"""Real servers as child processes: PostgreSQL, a Valkey Cluster and an SMTP sink, without Docker."""
+"""Real servers as child processes (PostgreSQL, Valkey Cluster, SMTP sink), without Docker."""

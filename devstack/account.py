@@ -1,4 +1,6 @@
-"""PostgreSQL refuses to run as root: which account it gets, and files which that account can reach."""
+"""PostgreSQL refuses to run as root: which account it gets, and files which that account can
+reach.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,14 @@ from pathlib import Path
 from devstack.errors import DevstackError
 
 _CANDIDATES = ("postgres", "nobody")
-_SHARED = Path("/var/tmp")  # noqa: S108 - checked for its owner below; survives a reboot, as the state must
+_SHARED = Path("/var/tmp")
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The system user that owns the database files. `uid` is None when we are not root: then we stay who we are."""
+    """The system user that owns the database files. `uid` is None when we are not root: then we
+    stay who we are.
+    """
 
     uid: int | None
     gid: int | None
@@ -63,12 +67,15 @@ def choose() -> Account:
             continue
         return Account(entry.pw_uid, entry.pw_gid)
     raise DevstackError(
-        "PostgreSQL does not run as root and there is no user `postgres` or `nobody`: add one, or do not be root."
+        "PostgreSQL does not run as root and there is no user `postgres` or `nobody`: "
+        "add one, or do not be root."
     )
 
 
 def home(account: Account, state: Path) -> Path:
-    """The directory for database files: inside `state` or, where `account` cannot get there, one in /var/tmp."""
+    """The directory for database files: inside `state` or, where `account` cannot get there, one
+    in /var/tmp.
+    """
     inside = state / "postgres"
     if account.uid is None or account.can_reach(state):
         return account.own(inside)

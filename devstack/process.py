@@ -18,7 +18,8 @@ from devstack.errors import DevstackError
 
 LEASH = Path(__file__).with_name("leash.py")
 
-# The kernel watches the THREAD that forked. So one thread forks for everybody, and lives as long as the process.
+# The kernel watches the THREAD that forked. So one thread forks for everybody, and lives as long as
+# the process.
 _spawner = ThreadPoolExecutor(1, thread_name_prefix="devstack-spawn")
 
 
@@ -85,7 +86,9 @@ class Process:
         return self.wait(timeout)
 
     def wait(self, timeout: float) -> int:
-        """Wait for its end, kill it after `timeout` seconds; return its exit code (negative: a signal)."""
+        """Wait for its end, kill it after `timeout` seconds; return its exit code (negative: a
+        signal).
+        """
         try:
             return self.popen.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -93,7 +96,8 @@ class Process:
             return self.popen.wait(10)
 
     def wait_for(self, what: str, timeout: float = 30.0) -> None:
-        """Wait until the URL `what` answers below 400 or, for any other text, until the log contains it.
+        """Wait until the URL `what` answers below 400 or, for any other text, until the log
+        contains it.
 
         A path like `/readyz` is taken relative to the process's own URL.
         """
@@ -105,7 +109,9 @@ class Process:
         self.wait_until(reached, f"`{what}`", timeout)
 
     def wait_until(self, reached: Callable[[], bool], what: str, timeout: float) -> None:
-        """Poll `reached` until it is true; DevstackError with the last log lines when it cannot be."""
+        """Poll `reached` until it is true; DevstackError with the last log lines when it cannot
+        be.
+        """
         deadline = time.monotonic() + timeout
         while not reached():
             if not self.alive:
@@ -122,7 +128,9 @@ class Process:
 
 
 def launch(command: Command) -> Process:
-    """Start `command` in its own session; it is signalled when this Python process ends, even by SIGKILL."""
+    """Start `command` in its own session; it is signalled when this Python process ends, even by
+    SIGKILL.
+    """
     command.log.parent.mkdir(parents=True, exist_ok=True)
     uid, gid = command.account or (-1, -1)
     leash = [
@@ -150,7 +158,7 @@ def launch(command: Command) -> Process:
 def answers(url: str, timeout: float = 2.0) -> bool:
     """Whether `url` gives a response below 400 right now."""
     try:
-        with urllib.request.urlopen(url, timeout=timeout):  # noqa: S310 - our own http URLs
+        with urllib.request.urlopen(url, timeout=timeout):
             return True
     except (urllib.error.URLError, OSError):
         return False

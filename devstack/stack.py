@@ -86,10 +86,11 @@ class Stack:
         durable: bool = False,
         parts: Parts | None = None,
     ) -> Stack:
-        """Start the servers and wait until they work, with roles and the database `fashionistar` in place.
+        """Start the servers and wait until they work, with roles and the database `fashionistar`
+        in place.
 
-        Without `ports`, free ones are taken. `durable` survives a power cut, not only kills. The servers end with
-        `stop()`, and with this process in any case.
+        Without `ports`, free ones are taken. `durable` survives a power cut, not only kills. The
+        servers end with `stop()`, and with this process in any case.
         """
         disk.require_space(state_dir)
         state_dir = state_dir.resolve()
@@ -99,28 +100,29 @@ class Stack:
                 state_dir=state_dir, ports=ports or Ports.free(), secrets=_secrets(state_dir)
             )
             try:
-                stack._launch(durable=durable, parts=parts or Parts())  # noqa: SLF001 - itself
+                stack._launch(durable=durable, parts=parts or Parts())
             except DevstackError:
                 stack.stop()
                 # A free port may be taken by somebody else before we use it: try others.
                 if ports is not None or last == 0:
                     raise
             else:
-                stack._describe()  # noqa: SLF001 - itself
+                stack._describe()
                 return stack
         raise AssertionError("unreachable")
 
     @classmethod
     def attach(cls, state_dir: Path) -> Stack:
-        """The stack that another process started in `state_dir`; `stop()` ends only what is spawned here."""
+        """The stack that another process started in `state_dir`; `stop()` ends only what is
+        spawned here.
+        """
         path = state_dir / "stack.json"
         if not path.exists():
             raise DevstackError(f"No devstack runs in {state_dir}: `make up` starts one.")
-        data = json.loads(path.read_text())
-        ports = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
-        }
-        return cls(state_dir=state_dir.resolve(), ports=Ports(**ports), secrets=_secrets(state_dir))
+        data: dict[str, Any] = json.loads(path.read_text())
+        lists = {name: tuple(value) for name, value in data.items() if isinstance(value, list)}
+        ports = Ports(**(data | lists))
+        return cls(state_dir=state_dir.resolve(), ports=ports, secrets=_secrets(state_dir))
 
     @property
     def address(self) -> Address:
@@ -150,7 +152,9 @@ class Stack:
         return self.address.dsn(database, user=SUPERUSER)
 
     def create_database(self, name: str, *, template: str | None = None) -> str:
-        """Another database with roles and extensions (a copy of `template` if given); returns the DSN of app_a."""
+        """Another database with roles and extensions (a copy of `template` if given); returns the
+        DSN of app_a.
+        """
         return self.address.create_database(name, template=template)
 
     def drop_database(self, name: str) -> None:
@@ -171,13 +175,17 @@ class Stack:
         } | overrides
 
     def env(self, **overrides: str) -> dict[str, str]:
-        """A whole environment for a child process: ours without any setting of the app, plus `settings()`."""
+        """A whole environment for a child process: ours without any setting of the app, plus
+        `settings()`.
+        """
         return clean_environment(os.environ) | self.settings(**overrides)
 
     def spawn(
         self, command: Sequence[str], *, env: Mapping[str, str] | None = None, name: str = ""
     ) -> Process:
-        """Start `python -m app <command>`; `--port 0` becomes a free port. Logs to `log/<name>.log`."""
+        """Start `python -m app <command>`; `--port 0` becomes a free port. Logs to
+        `log/<name>.log`.
+        """
         process = spawn_app(
             self.state_dir, command, env=env or self.env(), name=name or self._next_name(command[0])
         )
@@ -263,14 +271,35 @@ def spawn_app(
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` without the app's settings, so that a developer's own exports cannot leak into a test."""
+    """`environment` without the app's settings, so that a developer's own exports cannot leak into
+    a test.
+    """
     return {name: value for name, value in environment.items() if name not in _APP_SETTINGS}
 
 
 _APP_SETTINGS = frozenset(
-    """SECRET_KEY DATABASE_URL DATABASE_DIRECT_URL DATABASE_PASSWORD QUEUE_URL QUEUE_PASSWORD QUEUE_CA_FILE
-    QUEUE_PREFIX EMAIL_URL ALLOWED_HOSTS PUBLIC_BASE_URL TRUSTED_PROXIES METRICS_PORT OTEL_HOT_RATIO DB_POOL_SIZE
-    HOT_POOL_SIZE REQUEST_THREADS LOG_LEVEL APP_VERSION FAILPOINTS""".split()
+    [
+        "SECRET_KEY",
+        "DATABASE_URL",
+        "DATABASE_DIRECT_URL",
+        "DATABASE_PASSWORD",
+        "QUEUE_URL",
+        "QUEUE_PASSWORD",
+        "QUEUE_CA_FILE",
+        "QUEUE_PREFIX",
+        "EMAIL_URL",
+        "ALLOWED_HOSTS",
+        "PUBLIC_BASE_URL",
+        "TRUSTED_PROXIES",
+        "METRICS_PORT",
+        "OTEL_HOT_RATIO",
+        "DB_POOL_SIZE",
+        "HOT_POOL_SIZE",
+        "REQUEST_THREADS",
+        "LOG_LEVEL",
+        "APP_VERSION",
+        "FAILPOINTS",
+    ]
 )
 
 

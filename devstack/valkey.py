@@ -8,6 +8,7 @@ import platform
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,16 @@ class Node:
         """Send one command and return the reply as text or numbers."""
         client = redis.Redis(HOST, self.port, socket_timeout=5, decode_responses=True)
         try:
-            return client.execute_command(*words)
+            return client.execute_command(*words)  # type: ignore[no-untyped-call]
         finally:
             client.close()
 
 
 @dataclass(slots=True)
 class ValkeyCluster:
-    """Three primaries: `launch`, then `wait_ready`; later `stop`. State and node ids survive a restart."""
+    """Three primaries: `launch`, then `wait_ready`; later `stop`. State and node ids survive a
+    restart.
+    """
 
     state: Path
     nodes: list[Node]
@@ -55,15 +58,15 @@ class ValkeyCluster:
         self.processes = [self._launch(node, number) for number, node in enumerate(self.nodes)]
 
     def wait_ready(self, timeout: float = 30.0) -> None:
-        """Hand out the slots (once), introduce the nodes, wait until each of them sees a complete cluster."""
+        """Hand out the slots (once), introduce the nodes, wait until each of them sees a complete
+        cluster.
+        """
         for node, process in zip(self.nodes, self.processes, strict=True):
-            process.wait_until(lambda node=node: _answers(node), "its first reply", timeout)  # type: ignore[misc]
+            process.wait_until(partial(_answers, node), "its first reply", timeout)
         self._hand_out_slots()
         self._introduce()
         for node, process in zip(self.nodes, self.processes, strict=True):
-            process.wait_until(
-                lambda node=node: self._complete(node), "the cluster was complete", timeout
-            )  # type: ignore[misc]
+            process.wait_until(partial(self._complete, node), "it saw the whole cluster", timeout)
 
     def stop(self, timeout: float = 10.0) -> None:
         """End all servers; what is in memory is on disk already (`appendfsync always`)."""

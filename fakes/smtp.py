@@ -2,19 +2,20 @@
 
     python -m fakes.smtp --host 0.0.0.0 --port 2525 --http-port 8025
 
-GET    /messages   JSON list, oldest first: id, from, to, subject, message_id, headers, text, received_at
-                   `?to=ada@example.com` keeps those for one recipient
+GET    /messages   JSON list, oldest first: id, from, to, subject, message_id, headers, text,
+                   received_at; `?to=ada@example.com` keeps those for one recipient
 DELETE /messages   forget all
-POST   /faults     add one scripted fault (or a list), e.g. {"code": 451, "message": "later", "times": 2}
+POST   /faults     add one scripted fault (or a list of them), e.g.
+                   {"code": 451, "message": "later", "times": 2}
 GET    /faults     what is still to come, and how often each fault has struck
 DELETE /faults     forget all
 GET    /healthz    200
 GET    /           the same messages for people
 
 A fault strikes the first `times` mails that match it (`to`: part of a recipient; default any):
-`code` + `message` answer instead of 250; `delay` waits that many seconds first; `drop` closes the connection
-without an answer; `accept_then_drop` stores the message and closes without an answer, as a server does that
-dies after its commit.
+`code` + `message` answer instead of 250; `delay` waits that many seconds first; `drop` closes the
+connection without an answer; `accept_then_drop` stores the message and closes without an answer, as
+a server does that dies after its commit.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Fault:
     def parse(cls, data: object) -> Fault:
         """From JSON; ValueError names what is wrong."""
         if not isinstance(data, dict):
-            raise ValueError("a fault is a JSON object")
+            raise ValueError("a fault is a JSON object")  # noqa: TRY004 - callers catch one kind
         types = {f.name: type(f.default) for f in fields(cls) if f.name != "struck"}
         for name, value in data.items():
             if name not in types:
@@ -144,7 +145,7 @@ class Handler:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802, ARG002
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         """Keep the message, or do what the next fault says."""
         fault = self._store.strike(list(envelope.rcpt_tos))
         if fault is None:
@@ -155,7 +156,7 @@ class Handler:
         if fault.accept_then_drop or not (fault.code or fault.drop):
             self._store.add(envelope)
         if fault.drop or fault.accept_then_drop:
-            if server.transport is not None:
+            if isinstance(server.transport, asyncio.Transport):
                 server.transport.abort()
             return "421 dropped"
         return f"{fault.code} {fault.message}" if fault.code else "250 OK"
@@ -213,7 +214,7 @@ class Api(BaseHTTPRequestHandler):
         self.store.script(faults)
         self._json(HTTPStatus.CREATED, [asdict(fault) for fault in faults])
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
+    def log_message(self, format: str, *args: object) -> None:
         """Stay quiet: health checks would fill the log."""
 
     def _body(self) -> bytes:
@@ -234,12 +235,16 @@ class Api(BaseHTTPRequestHandler):
 
 
 def _page(messages: list[dict[str, Any]]) -> str:
-    items = "".join(
-        f"<article><h2>{html.escape(m['subject'])}</h2><p>{html.escape(m['from'])} to {html.escape(', '.join(m['to']))}, "
-        f"{m['received_at']}</p><pre>{html.escape(m['text'])}</pre></article>"
-        for m in reversed(messages)
+    head = (
+        f"<!doctype html><meta charset=utf-8><title>SMTP sink</title><h1>{len(messages)} messages"
     )
-    return f"<!doctype html><meta charset=utf-8><title>SMTP sink</title><h1>{len(messages)} messages</h1>{items}"
+    return f"{head}</h1>{''.join(_article(message) for message in reversed(messages))}"
+
+
+def _article(message: dict[str, Any]) -> str:
+    line = f"{message['from']} to {', '.join(message['to'])}, {message['received_at']}"
+    title, line, text = (html.escape(part) for part in (message["subject"], line, message["text"]))
+    return f"<article><h2>{title}</h2><p>{line}</p><pre>{text}</pre></article>"
 
 
 def _serve_http(store: Store, host: str, port: int) -> ThreadingHTTPServer:

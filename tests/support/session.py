@@ -1,0 +1,93 @@
+"""The servers of one pytest run: started by the first process, shared by the xdist workers."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from devstack import state
+from devstack.ports import HOST, find_free
+from devstack.stack import ROOT, Stack, clean_environment
+from tests.support import database
+
+_RUNS = ROOT / ".devstack" / "pytest"
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What belongs to one xdist worker: its database, its key prefix, its SMTP sink."""
+
+    stack: Stack
+    database: str
+    prefix: str
+    smtp_port: int
+    smtp_http_port: int
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The app's settings for this lane."""
+        return self.stack.settings(
+            DATABASE_URL=self.stack.address.dsn(self.database),
+            QUEUE_PREFIX=self.prefix,
+            EMAIL_URL=f"smtp://{HOST}:{self.smtp_port}",
+        )
+
+    @property
+    def sink_url(self) -> str:
+        """Where the sink shows its messages."""
+        return f"http://{HOST}:{self.smtp_http_port}"
+
+    def env(self, **overrides: str) -> dict[str, str]:
+        """A whole environment for a child process of this lane."""
+        return self.stack.env(**(self.settings | overrides))
+
+    def clean(self) -> None:
+        """Forget committed rows and queued tasks."""
+        database.forget_rows(self.stack, self.database)
+        for port in self.stack.ports.valkey:
+            with redis.Redis(HOST, port) as node:
+                for key in node.scan_iter(match=f"*{self.prefix}*", count=1000):
+                    node.unlink(key)
+
+
+def start() -> Stack:
+    """The servers for this run; what older, ended runs left is removed."""
+    _RUNS.mkdir(parents=True, exist_ok=True)
+    with _RUNS.with_suffix(".lock").open("w") as one_at_a_time:
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        for old in _RUNS.iterdir():
+            if not state.is_locked(old):
+                state.remove(old)
+        directory = _RUNS / str(os.getpid())
+        state.lock(directory)
+    return Stack.start(directory)
+
+
+def enter(stack: Stack, worker: str) -> Lane:
+    """Point this process's environment at its own lane. Before Django's settings are loaded."""
+    smtp_port, smtp_http_port = find_free(2)
+    lane = Lane(stack, f"test_{worker}", f"t_{worker}_", smtp_port, smtp_http_port)
+    for name in set(os.environ) - set(clean_environment(os.environ)):
+        del os.environ[name]
+    os.environ.pop("OTEL_EXPORTER_OTLP_ENDPOINT", None)
+    os.environ.update(lane.settings, DJANGO_SETTINGS_MODULE="app.config.settings")
+    return lane
+
+
+def finish(stack: Stack, *, keep_logs: bool) -> None:
+    """Stop the servers; keep the logs of a red run."""
+    directory = stack.state_dir
+    stack.stop()
+    if keep_logs:
+        state.remove(directory, keep=("log",))
+    else:
+        state.remove(directory)
+
+
+def attach(directory: str) -> Stack:
+    """The servers as an xdist worker sees them."""
+    return Stack.attach(Path(directory))
