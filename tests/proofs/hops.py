@@ -9,14 +9,14 @@ thread) must be seen by the same program.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from devstack.stack import Stack
 from tests.proofs import hop_mutants
-from tests.proofs.harness import ROOT, options, say, scratch
+from tests.proofs.harness import options, scratch
+from tests.proofs.shop import run, run_app
 
 COLUMNS = ("method", "route", "framework", "case", "expected", "counted", "how")
 
@@ -43,14 +43,14 @@ def main() -> int:
 def prepare(env: dict[str, str]) -> None:
     """Tables and a few products."""
     for command in (["migrate", "--verbosity", "0"], ["seed", "--products", "20"]):
-        _run([sys.executable, "-m", "app", *command], env)
+        run_app(command, env)
 
 
 def probe(env: dict[str, str], state: Path, mutant: str = "") -> list[dict[str, Any]]:
     """Count in a process of its own, because patches and mutants cannot be taken back."""
     output = state / "hops.json"
     output.unlink(missing_ok=True)
-    _run([sys.executable, "-m", "tests.proofs.hops_probe", str(output), mutant], env)
+    run([sys.executable, "-m", "tests.proofs.hops_probe", str(output), mutant], env)
     rows: list[dict[str, Any]] = json.loads(output.read_text())
     return rows
 
@@ -76,16 +76,6 @@ def table(rows: list[dict[str, Any]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-
-
-def _run(command: list[str], env: dict[str, str]) -> None:
-    done = subprocess.run(
-        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False
-    )
-    if done.returncode:
-        say(done.stdout[-2000:] + done.stderr[-4000:])
-        message = f"{' '.join(command[1:4])} ended with {done.returncode}"
-        raise RuntimeError(message)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One shop of a proof: its own database and queue prefix on the proof's stack, and its processes."""
+"""A shop of a proof: its own database and queue prefix on the proof's stack, its processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.proofs.harness import ROOT, say
 
 TEMPLATE = "proof_template"
 
-# A variant with exactly `units` pieces, its price and its ledger row, as receiving goods writes them.
+# Variants with exactly `units` pieces, priced, and with the ledger row of goods received.
 _NEW_VARIANTS: LiteralString = """
 WITH model AS (
     SELECT v.product_id, v.seller_id, p.currency, p.amount_minor, s.warehouse_id
@@ -106,12 +106,9 @@ class Shop:
         rows = self.sql(_NEW_VARIANTS, {"count": count, "units": units, "sku": sku})
         return [encode("var", row[0]) for row in rows]
 
-    def sql(
-        self, query: LiteralString, values: Any = None, *, superuser: bool = False
-    ) -> list[Any]:
-        """Rows of one statement, as the app's role or as the superuser."""
-        dsn = self.stack.superuser_dsn(self.name) if superuser else self.env["DATABASE_URL"]
-        with psycopg.connect(dsn, autocommit=True) as connection:
+    def sql(self, query: LiteralString, values: Any = None) -> list[Any]:
+        """Rows of one statement, as the app's role."""
+        with psycopg.connect(self.env["DATABASE_URL"], autocommit=True) as connection:
             cursor = connection.execute(query, values)
             return cursor.fetchall() if cursor.description else []
 
