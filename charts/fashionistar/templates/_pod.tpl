@@ -94,7 +94,7 @@ volumeMounts:
 - {name: POD_UID, valueFrom: {fieldRef: {fieldPath: metadata.uid}}}
 - {name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
 - {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
-- {name: OTEL_SERVICE_NAME, value: {{ .component }}}
+- {name: OTEL_SERVICE_NAME, value: fashionistar-{{ .component }}}
 {{- with .root.Values.telemetry.otlpEndpoint }}
 - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
 - {name: OTEL_EXPORTER_OTLP_PROTOCOL, value: http/protobuf}

@@ -10,6 +10,9 @@
 - {name: SECRET_KEY, valueFrom: {secretKeyRef: {name: {{ include "fashionistar.secretName" (list . "app") }}, key: secret-key}}}
 - {name: DATABASE_PASSWORD, valueFrom: {secretKeyRef: {name: {{ include "fashionistar.secretName" (list . "postgres") }}, key: {{ .Values.postgres.login | replace "_" "-" }}-password}}}
 - {name: QUEUE_PASSWORD, valueFrom: {secretKeyRef: {name: {{ include "fashionistar.secretName" (list . "valkey") }}, key: queue-password}}}
+{{- with .Values.email.existingSecret }}
+- {name: EMAIL_PASSWORD, valueFrom: {secretKeyRef: {name: {{ . }}, key: password}}}
+{{- end }}
 {{- end -}}
 
 {{/* Where the database is; jobs carry a hash of this, so that another database is migrated, too. */}}
@@ -25,6 +28,7 @@ DATABASE_DIRECT_URL: {{ $dsn }}
 {{ include "fashionistar.databaseSettings" . }}
 QUEUE_URL: valkey://app@{{ include "fashionistar.object" (list . "valkey-queue") }}:6379
 EMAIL_URL: {{ .Values.email.url | default (printf "smtp://%s:1025" (include "fashionistar.object" (list . "fakes"))) | quote }}
+EMAIL_FROM: {{ .Values.email.from | quote }}
 ALLOWED_HOSTS: {{ $hosts | uniq | join "," | quote }}
 PUBLIC_BASE_URL: {{ include "fashionistar.publicBaseUrl" . | quote }}
 TRUSTED_PROXIES: {{ join "," .Values.app.trustedProxies | quote }}
