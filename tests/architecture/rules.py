@@ -6,6 +6,14 @@ from pathlib import Path
 
 BRIDGE = "app/common/concurrency.py"
 LAZY_HANDLER = "app/common/handler.py"
+ENVIRONMENT = frozenset(
+    {
+        "app/__main__.py",  # DJANGO_SETTINGS_MODULE
+        "app/config/environment.py",
+        "app/taskqueue/failpoints.py",  # tests only, read once at start
+        "app/telemetry/tracing.py",  # the standard OTEL_* names
+    }
+)
 _ASYNC_METHODS = """
     aget afirst alast aearliest alatest acreate aget_or_create aupdate_or_create acount aexists
     abulk_create abulk_update ain_bulk aupdate adelete asave aaggregate acontains aexplain aiterator
@@ -83,6 +91,15 @@ def no_get_model(path: Path, tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr == "get_model":
             yield _at(path, node, "get_model hides an import from the contracts")
+
+
+def environment_in_one_place(path: Path, tree: ast.Module) -> Iterator[str]:
+    """A setting is read in app/config and listed in the README; ENVIRONMENT has the exceptions."""
+    if str(path) in ENVIRONMENT:
+        return
+    for node in ast.walk(tree):
+        if _name(node) in {"environ", "getenv"}:
+            yield _at(path, node, "reads the environment; add a setting in app/config/settings.py")
 
 
 def waits_have_a_condition(path: Path, tree: ast.Module) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.architecture import rules
 from tests.architecture.tree import ROOT, parse, python_files, tracked
 from tests.architecture.yaml_files import load_all
 
@@ -78,11 +79,13 @@ def test_readme_lists_every_setting() -> None:
 
 
 def settings_read() -> set[str]:
-    """The names that app/config/settings.py reads: upper-case text given to a call."""
+    """The variables that the application reads: upper-case text given to a reading call."""
     names: set[str] = set()
-    for node in ast.walk(parse(Path("app/config/settings.py"))):
-        if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            value = node.args[0].value
+    for path in ["app/config/settings.py", *rules.ENVIRONMENT]:
+        for node in ast.walk(parse(Path(path))):
+            if not isinstance(node, ast.Call) or ast.unparse(node.func).endswith(".setdefault"):
+                continue
+            value = getattr(node.args[0], "value", None) if node.args else None
             if isinstance(value, str) and re.fullmatch(r"[A-Z][A-Z0-9_]{3,}", value):
                 names.add(value)
     return names

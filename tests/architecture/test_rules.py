@@ -19,7 +19,13 @@ def breaches(rule: rules.Rule, files: list[Path]) -> list[str]:
 
 @pytest.mark.parametrize(
     "rule",
-    [rules.only_bridge_uses_threads, rules.no_signals, rules.no_get_model, rules.no_async_orm],
+    [
+        rules.only_bridge_uses_threads,
+        rules.no_signals,
+        rules.no_get_model,
+        rules.no_async_orm,
+        rules.environment_in_one_place,
+    ],
 )
 def test_app_keeps_rule(rule: rules.Rule) -> None:
     assert breaches(rule, python_files("app")) == []
@@ -54,6 +60,8 @@ def test_tests_wait_for_conditions() -> None:
         (rules.no_signals, DOMAIN, "from django.tasks.signals import task_enqueued"),
         (rules.no_signals, DOMAIN, "paid = dispatch.Signal()"),
         (rules.no_signals, DOMAIN, "@receiver(post_save)\ndef f(**kwargs): ..."),
+        (rules.environment_in_one_place, DOMAIN, "debug = os.environ.get('DEBUG')"),
+        (rules.environment_in_one_place, DOMAIN, "from os import getenv\nx = getenv('DEBUG')"),
         (rules.no_get_model, DOMAIN, "apps.get_model('orders', 'Order')"),
         (rules.waits_have_a_condition, TEST, "def test_x():\n    time.sleep(1)"),
     ],
