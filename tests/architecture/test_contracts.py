@@ -16,7 +16,7 @@ CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["import
     "contracts"
 ]
 NAMES = {contract["id"]: contract["name"] for contract in CONTRACTS}
-PRIVATE = {"api", "gateways", "models", "tasks"}
+PRIVATE = {"api", "demo", "gateways", "models", "tasks"}
 
 # contract -> file (made when missing) and the line that breaks the contract
 PLANTS = [
