@@ -39,12 +39,13 @@ def reserve(*, reference: str, lines: Sequence[StockLine], expires_at: datetime 
     for line in lines:
         asked[line.variant] += line.quantity
     taken = _take(reference, asked)
-    if any(row.stock_id is None for row in taken.values()):
+    served = {variant: row.stock_id for variant, row in taken.items() if row.stock_id is not None}
+    if len(served) < len(asked):
         raise _out_of_stock(lines, asked, taken)
     hold = Reservation.objects.create(reference=reference, expires_at=expires_at)
     ReservationLine.objects.bulk_create(
-        ReservationLine(reservation=hold, stock_id=row.stock_id, quantity=asked[variant])
-        for variant, row in taken.items()
+        ReservationLine(reservation=hold, stock_id=stock_id, quantity=asked[variant])
+        for variant, stock_id in served.items()
     )
 
 
@@ -52,7 +53,7 @@ def release(*, reference: str) -> bool:
     """Give back what `reference` holds. False when it holds nothing (any more): runs once."""
     with connection.cursor() as cursor:
         cursor.execute(_RELEASE, {"reference": reference})
-        return cursor.rowcount > 0
+        return bool(cursor.rowcount)
 
 
 def available(*, variant: UUID) -> int:
@@ -69,8 +70,8 @@ async def get_stock(*, variant: UUID) -> int:
 def enough() -> str:
     """The condition that keeps a piece from being sold twice, on the locked stock row `s`.
 
-    A function of its own so that tests/proofs can replace it (MUTANT=no_stock_guard) and show that
-    the proof notices; they must also drop inventory_stocklevel_reserved_on_hand, which refuses too.
+    A function of its own so that a proof can replace it and must then notice. The constraint
+    inventory_stocklevel_reserved_on_hand is the second defence; such a proof drops it first.
     """
     return "s.on_hand - s.reserved >= want.quantity"
 
@@ -84,7 +85,11 @@ class _Taken(NamedTuple):
 
 def _take(reference: str, asked: Mapping[UUID, int]) -> dict[UUID, _Taken]:
     """Reserve all or none, with ledger rows; a row for each variant asked."""
-    values = {"reference": reference, "variants": list(asked), "quantities": [*asked.values()]}
+    values: dict[str, Any] = {
+        "reference": reference,
+        "variants": list(asked),
+        "quantities": [*asked.values()],
+    }
     with connection.cursor() as cursor:
         cursor.execute(_TAKE.format(enough=enough()), values)
         return {variant: _Taken(stock, free) for variant, stock, free in cursor.fetchall()}
