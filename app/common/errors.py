@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 
 from app.telemetry.context import request_id
 
@@ -132,4 +132,15 @@ def from_domain(error: DomainError, *, instance: str = "") -> HttpResponse:
         errors=error.errors,
         headers={"Retry-After": "1"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None,
         **error.extra,
+    )
+
+
+def not_allowed(request: HttpRequest, allowed: str) -> HttpResponse:
+    """405; `allowed` lists the methods that exist here (`GET, HEAD`)."""
+    return problem(
+        status=HTTPStatus.METHOD_NOT_ALLOWED,
+        code="method_not_allowed",
+        detail=f"Use {allowed}.",
+        instance=request.path,
+        headers={"Allow": allowed},
     )

@@ -15,12 +15,13 @@ from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
-from django.http import FileResponse, HttpRequest
+from django.http import FileResponse, HttpRequest, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix, set_urlconf
 
 from app.common import problems
 from app.common.concurrency import RequestThread, ThreadBank, in_thread
+from app.common.errors import not_allowed
 from app.telemetry.asgi import ROUTE, Message, Receive, Scope, Send
 
 ANY_HOST = frozenset({"/livez", "/readyz"})
@@ -128,9 +129,14 @@ class LazyHandler(ASGIHandler):
         try:
             if request.path not in ANY_HOST:
                 request.get_host()
-            return await super()._get_response_async(request)  # type: ignore[misc,no-any-return]
+            response: HttpResponseBase = await super()._get_response_async(request)  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001  # the last border: an answer for everything
             return problems.respond(request, error)
+        if isinstance(response, HttpResponseNotAllowed):
+            return not_allowed(
+                request, response.headers["Allow"]
+            )  # Ninja and Django say it in text
+        return response
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
         """Django's, and the route template is left in the scope for the server span."""

@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from app.common.concurrency import in_thread
-from app.common.errors import DomainError, UnsupportedMediaType, from_domain, problem
+from app.common.errors import DomainError, UnsupportedMediaType, from_domain, not_allowed
 
 JSON = "application/json"
 
@@ -74,13 +74,7 @@ class _View(APIView):
         allowed = [m.upper() for m in self.http_method_names if hasattr(self, m)]
         if "GET" in allowed:
             allowed.append("HEAD")
-        return problem(
-            status=405,
-            code="method_not_allowed",
-            detail=f"Use {', '.join(allowed)}.",
-            instance=request.path,
-            headers={"Allow": ", ".join(allowed)},
-        )
+        return not_allowed(request, ", ".join(allowed))
 
 
 class HotView(_View):
