@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from devstack import disk
+from devstack.environment import clean_environment
 from devstack.errors import DevstackError
 from devstack.ports import HOST, find_free
 from devstack.postgres import SUPERUSER, Address, Passwords, Postgres
@@ -147,6 +148,13 @@ class Stack:
         """The SMTP sink's HTTP side."""
         return f"http://{HOST}:{self.ports.smtp_http}"
 
+    @property
+    def servers(self) -> list[Process]:
+        """The server processes that this object started."""
+        postgres = self.postgres.process if self.postgres is not None else None
+        cluster = self.valkey.processes if self.valkey is not None else []
+        return [process for process in (postgres, *cluster, self.sink) if process is not None]
+
     def superuser_dsn(self, database: str = "fashionistar") -> str:
         """For tests that look behind the app or prepare what it may not."""
         return self.address.dsn(database, user=SUPERUSER)
@@ -268,39 +276,6 @@ def spawn_app(
             name=name, argv=argv, log=state_dir / "log" / f"{name}.log", env=env, cwd=ROOT, url=url
         )
     )
-
-
-def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` without the app's settings, so that a developer's own exports cannot leak into
-    a test.
-    """
-    return {name: value for name, value in environment.items() if name not in _APP_SETTINGS}
-
-
-_APP_SETTINGS = frozenset(
-    [
-        "SECRET_KEY",
-        "DATABASE_URL",
-        "DATABASE_DIRECT_URL",
-        "DATABASE_PASSWORD",
-        "QUEUE_URL",
-        "QUEUE_PASSWORD",
-        "QUEUE_CA_FILE",
-        "QUEUE_PREFIX",
-        "EMAIL_URL",
-        "ALLOWED_HOSTS",
-        "PUBLIC_BASE_URL",
-        "TRUSTED_PROXIES",
-        "METRICS_PORT",
-        "OTEL_HOT_RATIO",
-        "DB_POOL_SIZE",
-        "HOT_POOL_SIZE",
-        "REQUEST_THREADS",
-        "LOG_LEVEL",
-        "APP_VERSION",
-        "FAILPOINTS",
-    ]
-)
 
 
 def _secrets(state_dir: Path) -> Secrets:
