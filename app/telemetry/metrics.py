@@ -64,6 +64,11 @@ queue_tasks = Gauge(
     "Tasks in the queue by state (ready, delayed, running, dead). Read with max, never sum.",
     ["queue", "state"],
 )
+queue_oldest_ready = Gauge(
+    "fashionistar_queue_oldest_ready_seconds",
+    "Age of the oldest task that is ready to run. Read with max, never sum.",
+    ["queue"],
+)
 outbox_rows = Gauge(
     "fashionistar_outbox_unconfirmed_rows", "Outbox rows the cluster has not confirmed yet."
 )

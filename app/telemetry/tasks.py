@@ -122,6 +122,8 @@ def observe(event: str, queue: str, path: str, value: float = 1.0) -> None:
         metrics.tasks_pushed.labels("relay", outcome).inc(value)
     elif event == "outbox_unconfirmed":
         metrics.outbox_rows.set(value)
+    elif event == "oldest_ready_seconds":
+        metrics.queue_oldest_ready.labels(queue).set(value)
     elif event == "outbox_oldest_seconds":
         metrics.outbox_oldest.set(value)
     elif event.startswith("queue_") and event.removeprefix("queue_") in STATES:

@@ -9,6 +9,7 @@ from django.test import override_settings
 from structlog.testing import capture_logs
 
 from app.common.handler import LazyHandler
+from app.telemetry.context import bind_request_id
 from tests.support.exchange import Answer, Call, exchange, run
 
 FRAMEWORKS = ["drf", "hot", "service", "ninja", "plain"]
@@ -16,6 +17,7 @@ FRAMEWORKS = ["drf", "hot", "service", "ninja", "plain"]
 
 @pytest.fixture
 def handler() -> Iterator[LazyHandler]:
+    bind_request_id("")
     with override_settings(ROOT_URLCONF="tests.support.urls"):
         yield LazyHandler(threads=2)
 

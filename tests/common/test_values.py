@@ -40,8 +40,16 @@ def test_the_published_example_of_the_specification() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "ord", "ord_", "prd_01h455vb4pex5vsknk084sn02q", "ord_81h455vb4pex5vsknk084sn02q"]
-    + ["ord_01H455VB4PEX5VSKNK084SN02Q", "ord_01h455vb4pex5vsknk084sn02", "ord_" + "u" * 26],
+    [
+        "",
+        "ord",
+        "ord_",
+        "prd_01h455vb4pex5vsknk084sn02q",
+        "ord_81h455vb4pex5vsknk084sn02q",
+        "ord_01H455VB4PEX5VSKNK084SN02Q",
+        "ord_01h455vb4pex5vsknk084sn02",
+        "ord_" + "u" * 26,
+    ],
 )
 def test_one_identifier_has_one_spelling(text: str) -> None:
     with pytest.raises(ValueError, match="not an identifier"):

@@ -1,4 +1,4 @@
-"""Routes of the error tests: the same mistakes in DRF, ADRF (both bases), Ninja and plain Django."""
+"""Routes of the error tests: the same mistakes in DRF, ADRF, Ninja and plain Django."""
 
 import asyncio
 from typing import Any
