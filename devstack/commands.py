@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from devstack import demo, disk, environment, registry, state
@@ -28,23 +29,16 @@ _OWN = ("env", "stack.json", "secrets.json", "log", "postgres", "valkey", "statu
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says; returns the exit code."""
     directory = state.default_directory()
-    match arguments.verb:
-        case "up":
-            return up_detached(directory) if arguments.detach else up(directory)
-        case "down":
-            return down(directory)
-        case "reset":
-            return reset(directory)
-        case "logs":
-            return follow(directory / "log", once=arguments.no_follow)
-        case "status":
-            return status(directory)
-        case "demo":
-            return demo.run(_environment(directory))
-        case _:
-            for name, value in _environment(directory).items():
-                say(f"{name}={value}")
-            return 0
+    verbs: dict[str, Callable[[Path], int]] = {
+        "up": up_detached if vars(arguments).get("detach") else up,
+        "down": down,
+        "reset": reset,
+        "logs": lambda state: follow(state / "log", once=arguments.no_follow),
+        "status": status,
+        "demo": lambda state: demo.run(_environment(state)),
+        "env": show_environment,
+    }
+    return verbs[arguments.verb](directory)
 
 
 def up(directory: Path) -> int:
@@ -124,6 +118,13 @@ def status(directory: Path) -> int:
         f"  API {'is ready' if ready else 'is not ready'}; supervisor pid {state.holder(directory)}"
     )
     return 0 if ready and known.ready and all(entry.alive for entry in known.processes) else 1
+
+
+def show_environment(directory: Path) -> int:
+    """Print what `.devstack/env` holds."""
+    for name, value in _environment(directory).items():
+        say(f"{name}={value}")
+    return 0
 
 
 def _environment(directory: Path) -> dict[str, str]:

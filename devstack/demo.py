@@ -10,6 +10,7 @@ import urllib.request
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.message import Message
 from typing import Any
 
 from devstack.console import BOLD, DIM, RED, paint, say
@@ -28,7 +29,7 @@ class Response:
     """An HTTP answer with a JSON body."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Message
     body: Any
 
 
@@ -135,9 +136,8 @@ def _mail(sink: str, email: str, order_id: str) -> float | str:
         time.sleep(0.05)
     waited = round(time.monotonic() - began, 2)
     message = messages[0]
-    say(
-        f"  From: {message['headers'].get('From', message['from'])}\n  Subject: {message['subject']}"
-    )
+    say(f"  From: {message['headers'].get('From', message['from'])}")
+    say(f"  Subject: {message['subject']}")
     for line in message["text"].strip().splitlines():
         say(f"  | {line}")
     _require(len(messages) == 1, f"{len(messages)} e-mails instead of one")
