@@ -6,7 +6,7 @@ a trace open for days.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import structlog
@@ -15,6 +15,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from prometheus_client import Counter, Gauge
 
 from app.telemetry import metrics
 from app.telemetry.context import bind_request_id, request_id
@@ -106,29 +107,34 @@ def _attributes(path: str, queue: str, task_id: str, operation: str) -> dict[str
     }
 
 
-STATES = frozenset({"ready", "delayed", "running", "dead"})
-OUTCOMES = frozenset({"succeeded", "failed", "retried", "dead", "reaped", "lease_lost", "released"})
+_COUNTERS: dict[str, Callable[[str, str], Counter]] = {
+    "enqueued": lambda queue, path: metrics.tasks_enqueued.labels(queue, path),
+    "pushed_directly": lambda *_: metrics.tasks_pushed.labels("publisher", "ok"),
+    "push_failed": lambda *_: metrics.tasks_pushed.labels("publisher", "failed"),
+    "relayed": lambda *_: metrics.tasks_pushed.labels("relay", "ok"),
+    "relay_failed": lambda *_: metrics.tasks_pushed.labels("relay", "failed"),
+}
+_GAUGES: dict[str, Callable[[str], Gauge]] = {
+    "oldest_ready_seconds": metrics.queue_oldest_ready.labels,
+    "outbox_unconfirmed": lambda _: metrics.outbox_rows,
+    "outbox_oldest_seconds": lambda _: metrics.outbox_oldest,
+    "queue_ready": lambda queue: metrics.queue_tasks.labels(queue, "ready"),
+    "queue_delayed": lambda queue: metrics.queue_tasks.labels(queue, "delayed"),
+    "queue_running": lambda queue: metrics.queue_tasks.labels(queue, "running"),
+    "queue_dead": lambda queue: metrics.queue_tasks.labels(queue, "dead"),
+}
+_OUTCOMES = frozenset(
+    {"succeeded", "failed", "retried", "dead", "reaped", "lease_lost", "released"}
+)
 
 
 def observe(event: str, queue: str, path: str, value: float = 1.0) -> None:
     """Count or set what the queue reports; names as in `app.taskqueue.hooks`."""
-    if event == "enqueued":
-        metrics.tasks_enqueued.labels(queue, path).inc(value)
-    elif event in {"pushed_directly", "push_failed"}:
-        outcome = "ok" if event == "pushed_directly" else "failed"
-        metrics.tasks_pushed.labels("publisher", outcome).inc(value)
-    elif event in {"relayed", "relay_failed"}:
-        outcome = "ok" if event == "relayed" else "failed"
-        metrics.tasks_pushed.labels("relay", outcome).inc(value)
-    elif event == "outbox_unconfirmed":
-        metrics.outbox_rows.set(value)
-    elif event == "oldest_ready_seconds":
-        metrics.queue_oldest_ready.labels(queue).set(value)
-    elif event == "outbox_oldest_seconds":
-        metrics.outbox_oldest.set(value)
-    elif event.startswith("queue_") and event.removeprefix("queue_") in STATES:
-        metrics.queue_tasks.labels(queue, event.removeprefix("queue_")).set(value)
-    elif event in OUTCOMES:
+    if event in _COUNTERS:
+        _COUNTERS[event](queue, path).inc(value)
+    elif event in _GAUGES:
+        _GAUGES[event](queue).set(value)
+    elif event in _OUTCOMES:
         metrics.task_outcomes.labels(queue, event).inc(value)
 
 
