@@ -108,7 +108,7 @@ def _attributes(path: str, queue: str, task_id: str, operation: str) -> dict[str
 
 
 _COUNTERS: dict[str, Callable[[str, str], Counter]] = {
-    "enqueued": lambda queue, path: metrics.tasks_enqueued.labels(queue, path),
+    "enqueued": metrics.tasks_enqueued.labels,
     "pushed_directly": lambda *_: metrics.tasks_pushed.labels("publisher", "ok"),
     "push_failed": lambda *_: metrics.tasks_pushed.labels("publisher", "failed"),
     "relayed": lambda *_: metrics.tasks_pushed.labels("relay", "ok"),
