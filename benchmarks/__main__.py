@@ -130,7 +130,9 @@ def _contestants(
 
 def _endpoints(base: str, home: Path) -> list[Endpoint]:
     """Paths of many products and pages, so that no single row is hot."""
-    pages, slugs, cursor = [], [], None
+    pages: list[str] = []
+    slugs: list[str] = []
+    cursor: str | None = None
     while len(slugs) < SAMPLE_PATHS * 5:
         page = "/api/v1/products?limit=20"
         if cursor:

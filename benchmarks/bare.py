@@ -83,6 +83,7 @@ class Bare:
             await send({"type": "lifespan.shutdown.complete"})
             return
         path = scope["path"]
+        data: dict[str, Any] | None
         if path == LIST:
             data = await self._list(parse_qs(scope["query_string"].decode()))
         else:

@@ -118,18 +118,6 @@ def scratch(name: str) -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def wait_until[T](what: str, condition: Callable[[], T | None], seconds: float = 30.0) -> T:
-    """Poll until the condition gives something true; TimeoutError names what was waited for."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.02)
-    message = f"after {seconds:.0f} s still waiting for {what}"
-    raise TimeoutError(message)
-
-
 def finish(name: str, state: str, values: dict[str, Any], *, details: dict[str, Any]) -> int:
     """Write `.devstack/reports/<name>.json`, print the RESULT line last; the exit code."""
     reports = state_root() / "reports"
