@@ -1,0 +1,8 @@
+"""Durable background tasks: Django's task API on a Valkey or Redis Cluster, fed by an outbox.
+
+Imports third parties only, so it can be published as it is. See docs/tasks.md.
+"""
+
+from app.taskqueue.durable import DurableTask, task
+
+__all__ = ["DurableTask", "task"]
