@@ -2,7 +2,7 @@
 
 {{/* PodSecurity "restricted" for a pod of any image. */}}
 {{- define "fashionistar.podBase" -}}
-serviceAccountName: {{ include "fashionistar.fullname" . | trunc 52 | trimSuffix "-" }}
+serviceAccountName: {{ include "fashionistar.object" (list . "app") }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with .Values.imagePullSecrets }}

@@ -1,0 +1,1 @@
+"""The images and the chart, without a cluster: `python -m tests.platform`."""
