@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from typing import Any
 
+import django
 import pytest
 
 from devstack.process import Process
@@ -31,11 +32,13 @@ def pytest_configure(config: pytest.Config) -> None:
     worker: dict[str, Any] | None = getattr(config, "workerinput", None)
     if worker is not None:
         config.stash[_LANE] = session.enter(session.attach(worker["devstack"]), worker["workerid"])
+        django.setup()  # test modules import models
         return
     if config.option.help or config.option.version:
         return
     stack = config.stash[_OWNED] = session.start()
     config.stash[_LANE] = session.enter(stack, "main")
+    django.setup()
 
 
 @pytest.hookimpl(optionalhook=True)
