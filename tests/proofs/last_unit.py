@@ -40,10 +40,10 @@ def main() -> int:
 
 def race(stack: Stack, proof: Proof, mutant: str, rounds: int) -> list[str]:
     """So many rounds on a new database; what went wrong."""
-    shop = Shop(stack, f"last_unit_{mutant or 'real'}", mutant=mutant)
+    shop = Shop(stack, f"last_unit_{mutant or 'real'}")
     if mutant:
         shop.sql(mutant_app.DROP_CHECK)
-    webs = [shop.serve(f"web-{number}") for number in (1, 2)]
+    webs = [shop.serve(f"web-{number}", change=mutant) for number in (1, 2)]
     buyers = [buyer(web) for web in webs]
     step = counter(f"last_unit {mutant}".strip(), rounds)
     outcomes: Counter[str] = Counter()

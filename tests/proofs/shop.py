@@ -70,20 +70,19 @@ class Shop:
     stack: Stack
     name: str
     env: dict[str, str] = field(init=False)
-    mutant: str = ""
 
     def __post_init__(self) -> None:
         dsn = self.stack.create_database(self.name, template=TEMPLATE)
         self.env = self.stack.env(DATABASE_URL=dsn, QUEUE_PREFIX=self.name)
 
-    def spawn(self, command: list[str], name: str, **env: str) -> Process:
-        """Start a process of the app, or of the app with this shop's planted bug."""
+    def spawn(self, command: list[str], name: str, *, change: str = "", **env: str) -> Process:
+        """Start a process of the app, or of the app with a planted change (`mutant_app`)."""
         whole = {**self.env, **env}
-        if not self.mutant:
+        if not change:
             return self.stack.spawn(command, env=whole, name=f"{self.name}-{name}")
         port = str(find_free(1)[0])
         words = [port if word == "0" else word for word in command]
-        argv = [sys.executable, "-m", "tests.proofs.mutant_app", self.mutant, *words]
+        argv = [sys.executable, "-m", "tests.proofs.mutant_app", change, *words]
         log = self.stack.state_dir / "log" / f"{self.name}-{name}.log"
         process = launch(
             Command(
@@ -93,9 +92,9 @@ class Shop:
         self.stack.children.append(process)
         return process
 
-    def serve(self, name: str = "web", **env: str) -> Process:
+    def serve(self, name: str = "web", *, change: str = "", **env: str) -> Process:
         """A web process that answers."""
-        process = self.spawn(["serve", "--port", "0"], name, **env)
+        process = self.spawn(["serve", "--port", "0"], name, change=change, **env)
         process.wait_for("/readyz", 60)
         return process
 
