@@ -24,6 +24,7 @@ from app.common.concurrency import RequestThread, ThreadBank, in_thread
 from app.common.errors import not_allowed
 from app.telemetry.asgi import ROUTE, Message, Receive, Scope, Send
 
+NO_BODY = frozenset({204, 304})
 ANY_HOST = frozenset({"/livez", "/readyz"})
 
 
@@ -114,6 +115,26 @@ class LazyHandler(ASGIHandler):
             return
         for closer in response._resource_closers:  # type: ignore[attr-defined]
             closer()
+
+    async def send_response(self, response: HttpResponseBase, send: Send) -> None:
+        """Django's for streams; a finished response goes out in one piece, with its length."""
+        if response.streaming:
+            await super().send_response(response, send)
+            return
+        content: bytes = response.content  # type: ignore[attr-defined]
+        headers = [(k.encode("ascii"), v.encode("latin1")) for k, v in response.items()]
+        if response.status_code not in NO_BODY and not response.has_header("Content-Length"):
+            headers.append((b"Content-Length", b"%d" % len(content)))
+        for cookie in response.cookies.values():
+            headers.append((b"Set-Cookie", cookie.OutputString().encode("ascii")))
+        await send(
+            {
+                "type": "http.response.start",
+                "status": response.status_code,
+                "headers": headers,
+            }
+        )
+        await send({"type": "http.response.body", "body": content})
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
         """Django's, without a hop to log each answer of 400 and above: the telemetry wrapper logs

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import orjson
 import psycopg
 from django.db import connection
 from django.db.models import Expression, Field, IntegerField, QuerySet
 from opentelemetry import trace
+from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 Row = tuple[Any, ...]
@@ -127,8 +129,9 @@ async def open_pool(conninfo: str, *, size: int, max_lifetime: float, max_wait: 
 
 
 async def _configure(conn: psycopg.AsyncConnection[Row]) -> None:
-    """Our own span replaces the stock instrumentor's cursor."""
+    """Our own span replaces the stock instrumentor's cursor; jsonb is read by orjson."""
     conn.cursor_factory = psycopg.AsyncCursor
+    set_json_loads(orjson.loads, conn)
 
 
 async def close_pool() -> None:
