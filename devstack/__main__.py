@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from devstack import commands
 from devstack.errors import DevstackError
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Run one command; a DevstackError is one line on stderr and exit code 1."""
     parser = argparse.ArgumentParser(prog="python -m devstack", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -22,7 +23,7 @@ def main() -> int:
     verbs.add_parser("status", help="which processes run, where; exit code 1 unless all do")
     verbs.add_parser("demo", help="buy something; read back order, stock and e-mail")
     verbs.add_parser("env", help="print the settings as KEY=VALUE lines")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     try:
         return commands.run(arguments)
     except DevstackError as error:

@@ -134,7 +134,7 @@ def _readable(envelope: Envelope) -> dict[str, Any]:
         "subject": str(parsed.get("subject", "")),
         "message_id": str(parsed.get("message-id", "")),
         "headers": {name: str(value) for name, value in parsed.items()},
-        "text": body.get_content() if body is not None else "",
+        "text": body.get_content().replace("\r\n", "\n") if body is not None else "",
         "received_at": datetime.now(UTC).isoformat(),
     }
 
