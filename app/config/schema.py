@@ -2,12 +2,12 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from django.conf import settings
 from django.core.management.base import CommandError
-from django.db import ProgrammingError, connection
+from django.db import OperationalError, ProgrammingError, connection
 from django.db.migrations.loader import MigrationLoader
 
 from app.config.models import SchemaVersion
@@ -20,6 +20,27 @@ def use_direct_connection() -> None:
     """Point the default connection around PgBouncer. Call before the first query."""
     connection.close()
     connection.settings_dict.update(settings.DIRECT_DATABASE)
+
+
+def wait_for_database(seconds: float, tell: Callable[[str], object]) -> None:
+    """Return when the server accepts this login: a migrate Job and its database start together.
+
+    Each new reason for waiting goes to `tell`. Raises OperationalError after `seconds`.
+    """
+    deadline = time.monotonic() + seconds
+    told = ""
+    while True:
+        try:
+            connection.ensure_connection()
+            return
+        except OperationalError as error:
+            if time.monotonic() > deadline:
+                raise
+            reason = str(error).strip().splitlines()[0]
+            if reason != told:
+                tell(f"waiting for the database: {reason}")
+                told = reason
+            time.sleep(0.5)
 
 
 @contextmanager
@@ -40,6 +61,7 @@ def migration_lock() -> Iterator[None]:
                 raise CommandError("another migration has held the lock for 5 minutes: look at it")
             time.sleep(0.5)
         cursor.execute("SET lock_timeout = '2s'")
+        cursor.execute("SET statement_timeout = 0")  # the login's limit is meant for requests
     try:
         yield
     finally:

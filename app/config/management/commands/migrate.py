@@ -11,6 +11,7 @@ from app.config import schema
 from app.config.models import SchemaVersion
 
 ATTEMPTS = 30
+DATABASE_SECONDS = 60.0
 
 
 class Command(DjangoMigrate):
@@ -20,6 +21,7 @@ class Command(DjangoMigrate):
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the migrations."""
         schema.use_direct_connection()
+        schema.wait_for_database(DATABASE_SECONDS, self.stderr.write)
         with schema.migration_lock():
             for attempt in range(1, ATTEMPTS + 1):
                 try:
