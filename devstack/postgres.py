@@ -212,8 +212,9 @@ class Postgres:
 
 
 def _environment() -> dict[str, str]:
-    # No PG* variable of the caller and no locale of the machine.
-    return {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+    """Ours, but no PG* variable and no locale or time zone of the machine."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return kept | {"LC_ALL": "C", "TZ": "UTC"}
 
 
 def _last_line(process: Process) -> str:
