@@ -111,6 +111,8 @@ async def running(app: Application, host: str) -> AsyncIterator[Client]:
             raise RuntimeError(message)
 
     await step("startup")
-    yield Client(app, host, state)
-    await step("shutdown")
-    await asyncio.wait_for(task, DEADLINE)
+    try:
+        yield Client(app, host, state)
+    finally:  # also after an error: open pools keep a process alive
+        await step("shutdown")
+        await asyncio.wait_for(task, DEADLINE)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 STOCK_MIDDLEWARE = "stock_middleware"
@@ -28,13 +30,14 @@ def before_import(mutant: str) -> None:
 
 
 def after_import(mutant: str) -> None:
-    """What replaces a view of the loaded application."""
-    if mutant in {DRF_RESPONSE, TO_THREAD, NEW_THREAD}:
-        _hot_view().get = {
-            DRF_RESPONSE: _drf_response,
-            TO_THREAD: _to_thread,
-            NEW_THREAD: _new_thread,
-        }[mutant]
+    """What replaces the handler of a hot view of the loaded application."""
+    planted = {DRF_RESPONSE: _drf_response, TO_THREAD: _to_thread, NEW_THREAD: _new_thread}
+    if mutant in planted:
+        view = _hot_view()
+        view.get = planted[mutant](view.get)
+
+
+type Handler = Callable[..., Awaitable[Any]]
 
 
 def _hot_view() -> Any:
@@ -44,28 +47,38 @@ def _hot_view() -> Any:
     return getattr(view, "view_class", None) or view.cls
 
 
-async def _drf_response(view: Any, request: Any, **_: Any) -> Any:
-    """As ADRF finishes it: the handler renders it in a thread."""
+def _drf_response(original: Handler) -> Handler:
+    """As ADRF finishes it; Django's handler renders it in a thread."""
     from rest_framework.renderers import JSONRenderer
     from rest_framework.response import Response
 
-    response: Any = Response({"items": [], "next": None})
-    response.accepted_renderer = JSONRenderer()
-    response.accepted_media_type = "application/json"
-    response.renderer_context = {"view": view, "request": request}
-    return response
+    async def get(view: Any, request: Any, **kwargs: Any) -> Any:
+        finished = await original(view, request, **kwargs)
+        response: Any = Response(json.loads(finished.content))
+        response.accepted_renderer = JSONRenderer()
+        response.accepted_media_type = "application/json"
+        response.renderer_context = {"view": view, "request": request}
+        return response
+
+    return get
 
 
-async def _to_thread(view: Any, request: Any, **_: Any) -> Any:
-    from django.http import JsonResponse
+def _to_thread(original: Handler) -> Handler:
+    async def get(view: Any, request: Any, **kwargs: Any) -> Any:
+        return await asyncio.to_thread(_same, await original(view, request, **kwargs))
 
-    return await asyncio.to_thread(JsonResponse, {"items": [], "next": None})
+    return get
 
 
-async def _new_thread(view: Any, request: Any, **_: Any) -> Any:
-    from django.http import JsonResponse
+def _new_thread(original: Handler) -> Handler:
+    async def get(view: Any, request: Any, **kwargs: Any) -> Any:
+        thread = threading.Thread(target=list)
+        thread.start()
+        thread.join()
+        return await original(view, request, **kwargs)
 
-    thread = threading.Thread(target=list)
-    thread.start()
-    thread.join()
-    return JsonResponse({"items": [], "next": None})
+    return get
+
+
+def _same(value: Any) -> Any:
+    return value

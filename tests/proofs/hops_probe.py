@@ -158,6 +158,12 @@ def main(output: str, mutant: str = "") -> None:
     hop_counter.install()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "app.config.settings")
     hop_mutants.before_import(mutant)
+    import django
+
+    django.setup()
+    from app.config import process
+
+    process.start("web")
     from app.config.asgi import application
 
     hop_mutants.after_import(mutant)
