@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import decimal
 import inspect
+import types
 import typing
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -25,7 +26,7 @@ def json_safe(annotation: Any) -> bool:
         return all(json_safe(argument) for argument in arguments)
     if origin is dict:
         return arguments[0] is str and json_safe(arguments[1])
-    if arguments:  # a union
+    if origin in (types.UnionType, typing.Union):
         return all(json_safe(argument) for argument in arguments)
     return annotation in JSON
 
@@ -45,21 +46,21 @@ def mismatches(event: type[Event], handler: Callable[..., Any]) -> Iterator[str]
             yield f"{name}: event {fields.get(name)}, handler {hints.get(name)}"
 
 
-def events() -> list[type[Event]]:
+def events() -> set[type[Event]]:
     """Every event class of every domain."""
-    for path in python_files("app"):
-        if path.name == "events.py":
-            import_module(".".join(path.with_suffix("").parts))
-    return sorted(Event.__subclasses__(), key=lambda event: event.__name__)
+    modules = [path.with_suffix("").parts for path in python_files("app")]
+    found = [vars(import_module(".".join(m))).values() for m in modules if m[-1] == "events"]
+    classes = {value for values in found for value in values if isinstance(value, type)}
+    return {each for each in classes if issubclass(each, Event) and each is not Event}
 
 
 def test_every_event_is_on_the_map() -> None:
-    assert {event for event in events() if event.__module__.startswith("app.")} == set(HANDLERS)
+    assert events() == set(HANDLERS)
 
 
 @pytest.mark.parametrize("event", HANDLERS)
 def test_event_is_frozen_and_json_safe(event: type[Event]) -> None:
-    assert event.__dataclass_params__.frozen
+    assert "__setattr__" in vars(event)  # what frozen=True adds
     hints = typing.get_type_hints(event)
     assert {name: hint for name, hint in hints.items() if not json_safe(hint)} == {}
     assert dataclasses.fields(event)[0].name == "event_id"
@@ -83,7 +84,10 @@ def missing(*, event_id: str) -> None: ...
 def surplus(*, event_id: str, order_id: str, email: str) -> None: ...
 def other_type(*, event_id: str, order_id: int) -> None: ...
 def positional(event_id: str, *, order_id: str) -> None: ...
-def answering(*, event_id: str, order_id: str) -> bool: ...
+def answering(*, event_id: str, order_id: str) -> bool:
+    return True
+
+
 def exact(*, event_id: str, order_id: str) -> None: ...
 
 

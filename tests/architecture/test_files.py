@@ -51,5 +51,5 @@ def test_no_lock_names_a_download_host() -> None:
 
 
 def test_scripts_can_be_run_by_hand() -> None:
-    scripts = [path for path, text in texts() if text.startswith("#!")]
+    scripts = [path for path, text in texts() if text.startswith("#!/")]
     assert [str(path) for path in scripts if not (ROOT / path).stat().st_mode & 0o111] == []
