@@ -167,7 +167,7 @@ class ClusterBackend(BaseTaskBackend):
         self.validate_task(task)
         assert isinstance(task, DurableTask)
         task_id = new_id(self.settings.shards, task.unique_key)
-        result = self._fresh(task, task_id, args, kwargs)
+        result: TaskResult[P, R] = self._fresh(task, task_id, args, kwargs)
         with hooks.sending(task.module_path, task.queue_name, task_id) as headers:
             envelope = _envelope(task, result, headers)
             text = dumps(envelope, what=task.module_path, limit=self.settings.max_payload)

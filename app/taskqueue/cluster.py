@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis.connection import Connection
 from redis.exceptions import (
     AskError,
     ClusterDownError,
@@ -30,7 +29,7 @@ from redis.exceptions import TimeoutError as NodeTimeoutError
 
 from app.taskqueue.connection import Node, QueueAddress
 from app.taskqueue.lua import LOAD_ALL, Command, key_of
-from app.taskqueue.topology import QueueUnavailable, Topology, parse_slots
+from app.taskqueue.topology import ClusterUnavailable, QueueUnavailable, Topology, parse_slots
 
 BROKEN = (NodeConnectionError, NodeTimeoutError, OSError)
 NOT_NOW = (AskError, TryAgainError, ClusterDownError, MasterDownError, ReadOnlyError)
@@ -60,7 +59,7 @@ def settle(reply: Reply, answer: object, node: Node) -> None:
     """Write a server's answer, or what went wrong, into `reply`."""
     reply.node = node
     if isinstance(answer, (*NOT_NOW, *BROKEN)):
-        reply.error = QueueUnavailable(f"{node}: {answer or type(answer).__name__}")
+        reply.error = QueueUnavailable(f"{node}: {answer}")
     elif isinstance(answer, Exception):
         reply.error = answer
     else:
@@ -70,10 +69,10 @@ def settle(reply: Reply, answer: object, node: Node) -> None:
 class Lane:
     """One connection to one node; scripts are loaded whenever it connects."""
 
-    def __init__(self, node: Node, connection: Connection) -> None:
+    def __init__(self, node: Node, connection: Any) -> None:
         self.node = node
         self.fresh = True  # connected for the batch now on its way
-        self._connection = connection
+        self._connection = connection  # a redis-py Connection, which has no types
         self._preamble = 0
 
     def send(self, commands: Sequence[Command], *, scripts: bool = True) -> None:
@@ -182,11 +181,11 @@ class Cluster:
         for node, indices in groups.items():
             extra = confirm(node) if confirm else None
             batch = [commands[index] for index in indices] + ([extra] if extra else [])
-            error = self._send(self._lane(node), batch)
-            if error is None:
+            failure = self._send(self._lane(node), batch)
+            if failure is None:
                 flying.append((self._lane(node), indices, len(batch)))
             else:
-                again += self._settle(self._lane(node), indices, [error] * len(batch), replies)
+                again += self._settle(self._lane(node), indices, [failure] * len(batch), replies)
         for lane, indices, count in flying:
             again += self._settle(lane, indices, self._receive(lane, count), replies)
         return again
@@ -243,7 +242,7 @@ class Cluster:
 
     def _discover(self) -> Topology:
         if time.monotonic() < self._away.get(None, 0.0):
-            raise QueueUnavailable("no seed of the queue cluster answered a moment ago")
+            raise ClusterUnavailable("no seed of the queue cluster answered a moment ago")
         errors: list[str] = []
         for node in dict.fromkeys((*self._address.seeds, *self._lanes)):
             probe = Lane(node, self._address.connect(node, timeout=self._timeout))
@@ -256,7 +255,7 @@ class Cluster:
             finally:
                 probe.close()
         self._away[None] = time.monotonic() + PAUSE
-        raise QueueUnavailable("no seed of the queue cluster answers: " + "; ".join(errors))
+        raise ClusterUnavailable("no seed of the queue cluster answers: " + "; ".join(errors))
 
     def _adopt(self, topology: Topology) -> Topology:
         for node in set(self._lanes) - set(topology.primaries):

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from django.core.exceptions import ImproperlyConfigured
+from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.asyncio.connection import Connection as AsyncConnection
 from redis.asyncio.connection import SSLConnection as AsyncSSLConnection
@@ -76,7 +77,10 @@ class QueueAddress:
     def client(self, *, timeout: float = 2.0) -> RedisCluster:
         """A thread-safe redis-py cluster client (for caches, limits and tools; not the queue)."""
         return RedisCluster(
-            startup_nodes=[ClusterNode(node.host, node.port) for node in self.seeds],
+            startup_nodes=[
+                ClusterNode(node.host, node.port)  # type: ignore[no-untyped-call]
+                for node in self.seeds
+            ],
             dynamic_startup_nodes=False,
             ssl=self.tls,
             **self.options(timeout=timeout),
@@ -84,11 +88,8 @@ class QueueAddress:
 
     def async_client(self, *, timeout: float = 2.0) -> AsyncRedisCluster:
         """Like `client`, for one event loop."""
-        first = self.seeds[0]
         return AsyncRedisCluster(
-            host=first.host,
-            port=first.port,
-            startup_nodes=None,
+            startup_nodes=[AsyncClusterNode(node.host, node.port) for node in self.seeds],
             dynamic_startup_nodes=False,
             ssl=self.tls,
             **self.options(timeout=timeout),

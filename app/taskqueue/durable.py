@@ -71,15 +71,6 @@ class DurableTask[**P, R](TaskBase[P, R]):
         kept = {name: value for name, value in changes.items() if value is not None}
         return replace(self, **kept)  # type: ignore[arg-type]
 
-    def retry_delay(self, attempt: int) -> float:
-        """Seconds to wait after failed attempt number `attempt` (1, 2, …), before jitter."""
-        if isinstance(self.backoff, tuple):
-            return self.backoff[min(attempt, len(self.backoff)) - 1]
-        return float(min(self.backoff * 2 ** (attempt - 1), LONGEST_BACKOFF))
-
-
-LONGEST_BACKOFF = 900.0
-
 
 class ContextOptions(Options):
     """Options of a task whose first argument is its context."""

@@ -10,6 +10,8 @@ VERSION = 1
 
 DELIVERIES = ("dispatched", "until_finished")
 
+LONGEST_BACKOFF = 900.0  # seconds
+
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # an escaped NUL, not an escaped backslash before it
 
 
@@ -64,3 +66,12 @@ def loads(text: str | bytes) -> Envelope:
     """The envelope in a stored JSON text."""
     envelope: Envelope = json.loads(text)
     return envelope
+
+
+def retry_delay(backoff: float | list[float], attempt: int) -> float:
+    """Seconds to wait after failed attempt number `attempt` (1, 2, …): the base, doubled each time
+    up to a quarter of an hour, or the delays as listed, the last one repeated.
+    """
+    if isinstance(backoff, list):
+        return backoff[min(attempt, len(backoff)) - 1]
+    return min(backoff * 2.0 ** min(attempt - 1, 30), LONGEST_BACKOFF)

@@ -67,6 +67,8 @@ class Hooks:
     tick: Callable[[Process, str], None] = _ignored
     # start(process): once, when run_worker or run_relay starts (metrics port, trace exporter)
     start: Callable[[Process], None] = _ignored
+    # stop(process): once, before it exits in order (flush exporters)
+    stop: Callable[[Process], None] = _ignored
     # quiet(): around the polling loops, so that instrumented clients make no spans of their own
     quiet: Callable[[], AbstractContextManager[object]] = nullcontext
     # async_pool(): the open psycopg pool of this event loop, or None; with it `aenqueue` and

@@ -38,11 +38,14 @@ class _Item:
 
 
 class Link:
-    """The thread and its queue. Starts with the first command; survives forks."""
+    """The thread and its queue. Starts with the first command."""
 
     def __init__(self, address: QueueAddress) -> None:
         self._address = address
-        self._reset()
+        self._items: deque[_Item] = deque()
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     def push(self, command: Command, done: Done) -> None:
         """Run `command` soon, or drop it when the cluster is away. Never blocks, never raises.
@@ -75,12 +78,6 @@ class Link:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="taskqueue", daemon=True)
                 self._thread.start()
-
-    def _reset(self) -> None:
-        self._items: deque[_Item] = deque()
-        self._wake = threading.Event()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
 
     def _put(self, item: _Item) -> None:
         self._items.append(item)
@@ -129,8 +126,7 @@ def link_to(address: QueueAddress) -> Link:
 
 def _after_fork() -> None:
     # The thread and its sockets stayed with the parent; the rows of what it held are in the outbox.
-    for link in _links.values():
-        link._reset()
+    _links.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)

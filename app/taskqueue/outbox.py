@@ -83,7 +83,7 @@ class Parcel:
     @classmethod
     def of(cls, row: Sequence[Any]) -> "Parcel":
         """From a row of `DUE` or `UNFINISHED`."""
-        return cls(**dict(zip(cls.__slots__, row, strict=True)))  # type: ignore[arg-type]
+        return cls(**dict(zip(cls.__slots__, row, strict=True)))
 
     @property
     def row(self) -> tuple[Any, ...]:

@@ -19,6 +19,10 @@ class QueueUnavailable(Exception):
     """The cluster, or the node that owns the shard, does not answer now. Trying again is right."""
 
 
+class ClusterUnavailable(QueueUnavailable):
+    """No node of the cluster answers at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Topology:
     """The slot ranges of a cluster, sorted by their first slot."""
