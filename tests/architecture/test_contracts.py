@@ -159,9 +159,26 @@ def test_planted_line_is_caught_by_ruff(code: str, name: str, source: str) -> No
     assert f" {code} " in run.stdout
 
 
-def test_undeclared_dependency_is_caught(copy: Path) -> None:
-    plant(copy, "app/common/ids.py", "import boto3")
+def misplaced(root: Path) -> list[str]:
+    """What app/ imports without declaring it for production."""
     run = subprocess.run(
-        [TOOLS / "deptry", "--no-ansi", "."], cwd=copy, capture_output=True, text=True, check=False
+        [TOOLS / "deptry", "--no-ansi", "--ignore", "DEP002", "app"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert "DEP001 'boto3'" in run.stderr
+    return re.findall(r"DEP\d+ '\w+'", run.stderr)
+
+
+def test_product_imports_declared_packages_only() -> None:
+    assert misplaced(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "finding"),
+    [("import boto3", "DEP001 'boto3'"), ("import yaml", "DEP004 'yaml'")],
+)
+def test_planted_dependency_is_caught(copy: Path, line: str, finding: str) -> None:
+    plant(copy, "app/common/ids.py", line)
+    assert misplaced(copy) == [finding]

@@ -15,3 +15,6 @@ for _name, _value in _PLACEHOLDERS.items():
     os.environ.setdefault(_name, _value)
 
 from app.config.settings import *  # noqa: E402, F403
+
+# Nothing listens there: fail at once instead of waiting for a pool.
+del DATABASES["default"]["OPTIONS"]["pool"]  # noqa: F405
