@@ -1,6 +1,8 @@
 """`serve`: the web process. One process per pod; scale pods."""
 
+import signal
 import socket
+import sys
 from typing import Any
 
 import structlog
@@ -37,6 +39,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
         """Run the server."""
+        # uvicorn repeats the signal after its shutdown: an orderly end is exit code 0.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         process.start("web")
         from app.config.asgi import application  # noqa: PLC0415  # opens nothing until here
 
