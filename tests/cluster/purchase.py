@@ -7,13 +7,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 
 from tests.cluster.release import HOST, Release
 from tests.cluster.where import until
 
-TRACERESPONSE = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-01")
+TRACERESPONSE = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-0[1357]")
+"""A sampled trace; the other bits of the flags are the caller's business."""
 ROUTE = "/api/v1/checkout"
 EMAIL = "ada@cluster.test"
 
@@ -116,7 +118,7 @@ class Shopper:
         services = {"fashionistar-web", "fashionistar-worker"}
 
         def complete() -> int:
-            answer = httpx.get(f"{self._cluster.traces}/api/traces/{purchase.trace_id}", timeout=10)
+            answer = _ask(f"{self._cluster.traces}/api/traces/{purchase.trace_id}", "--traces")
             if answer.status_code != 200:
                 return 0
             [trace] = answer.json()["data"]
@@ -140,9 +142,8 @@ class Shopper:
         until(f"{expected} scraped pods", lambda: self._value(query) == expected or None, seconds)
 
     def _value(self, query: str) -> float:
-        answer = httpx.get(
-            f"{self._cluster.prometheus}/api/v1/query", params={"query": query}, timeout=10
-        )
+        url = f"{self._cluster.prometheus}/api/v1/query?{urlencode({'query': query})}"
+        answer = _ask(url, "--prometheus")
         result = answer.json()["data"]["result"] if answer.status_code == 200 else []
         return float(result[0]["value"][1]) if result else 0.0
 
@@ -153,6 +154,13 @@ class Shopper:
         except httpx.TransportError:
             return {}
         return dict(answer.json()) if answer.status_code == 200 else {}
+
+
+def _ask(url: str, option: str) -> httpx.Response:
+    try:
+        return httpx.get(url, timeout=10)
+    except httpx.TransportError as error:
+        raise RuntimeError(f"{url} does not answer ({error}): see {option}") from error
 
 
 def _expect(answer: httpx.Response, status: int) -> dict[str, Any]:

@@ -38,6 +38,7 @@ class Release:
     namespace: str = ""
     images: dict[str, str] = field(default_factory=dict)
     """Repository -> full name."""
+    image_bytes: int = 0
     installed: bool = False
 
     def __post_init__(self) -> None:
@@ -57,12 +58,11 @@ class Release:
         """Build both images; RuntimeError when the product's is too big."""
         names = self.cluster.run("bash", "docker/build.sh", seconds=240).split()
         self.images = {name.rpartition(":")[0]: name for name in names}
-        size = int(
-            _docker("image", "inspect", "--format", "{{.Size}}", self.images["fashionistar"])
-        )
-        if size >= IMAGE_LIMIT:
-            raise RuntimeError(f"the image has {size / 1e6:.0f} MB, 250 are allowed")
-        say(f"cluster-test: {' '.join(names)}, {size / 1e6:.0f} MB")
+        image = self.images["fashionistar"]
+        self.image_bytes = int(_docker("image", "inspect", "--format", "{{.Size}}", image))
+        say(f"cluster-test:   {' '.join(names)}, {self.image_bytes / 1e6:.0f} MB")
+        if self.image_bytes >= IMAGE_LIMIT:
+            raise RuntimeError(f"{image} has {self.image_bytes / 1e6:.0f} MB, 250 are allowed")
 
     def load(self) -> None:
         """Put every image the chart names onto the nodes that lack it, where there is a way."""
@@ -144,6 +144,18 @@ class Release:
             entry[0] += ready or pod["status"].get("phase") == "Succeeded"
             entry[1] += 1
         return "  ".join(f"{name} {done}/{of}" for name, (done, of) in sorted(counts.items()))
+
+    def check_restarts(self) -> None:
+        """RuntimeError when a container had to be started twice, or a Job's pod failed."""
+        for pod in self.get("pods"):
+            status = pod["status"]
+            for entry in [
+                *status.get("initContainerStatuses", []),
+                *status.get("containerStatuses", []),
+            ]:
+                if entry["restartCount"] or status["phase"] == "Failed":
+                    name = pod["metadata"]["name"]
+                    raise RuntimeError(f"{name}/{entry['name']} {status['phase']}, restarted")
 
     def uninstall(self) -> None:
         """`helm uninstall`; RuntimeError when more than the volume claims stays behind."""

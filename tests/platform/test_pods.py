@@ -180,3 +180,21 @@ def test_the_demo_brings_its_mail_server_and_nothing_else_does() -> None:
     assert "smtp://shop-fashionistar-fakes:1025" in email((), "values-dev.yaml")
     assert "smtp://mail.test:25" in email(PRODUCTION, None)
     assert "fakes" not in str(documents(*PRODUCTION))
+
+
+def _millicores(quantity: object) -> float:
+    text = str(quantity)
+    return float(text[:-1]) if text.endswith("m") else float(text) * 1000
+
+
+def test_the_ci_profile_fits_beside_the_add_ons() -> None:
+    """The scheduler counts, per pod, the larger of its init containers and its containers."""
+    cpu = memory = 0.0
+    for document in documents(profile="values-ci.yaml"):
+        for pod in pods([document]):
+            replicas = document["spec"].get("replicas", 1)
+            wanted = [c["resources"]["requests"] for c in pod.containers()]
+            cpu += replicas * max(_millicores(r["cpu"]) for r in wanted)
+            memory += replicas * max(float(r["memory"].removesuffix("Mi")) for r in wanted)
+    assert cpu <= 1600
+    assert memory <= 5 * 1024
