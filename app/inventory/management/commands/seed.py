@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from app.inventory.services import seeding
 
@@ -22,6 +22,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Seed, showing progress on stderr."""
         wanted: int = options["products"]
+        if wanted < 0:
+            raise CommandError("--products must not be negative")
         for done in seeding.seed(products=wanted):
             self._show(done, wanted)
         if self._on_terminal():
