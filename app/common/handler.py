@@ -125,8 +125,10 @@ class LazyHandler(ASGIHandler):
         headers = [(k.encode("ascii"), v.encode("latin1")) for k, v in response.items()]
         if response.status_code not in NO_BODY and not response.has_header("Content-Length"):
             headers.append((b"Content-Length", b"%d" % len(content)))
-        for cookie in response.cookies.values():
-            headers.append((b"Set-Cookie", cookie.OutputString().encode("ascii")))
+        headers += [
+            (b"Set-Cookie", cookie.OutputString().encode("ascii"))
+            for cookie in response.cookies.values()
+        ]
         await send(
             {
                 "type": "http.response.start",
