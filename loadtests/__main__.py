@@ -50,6 +50,12 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", default=env.get("HOST"), help="default: HOST, else the devstack")
     parser.add_argument("--seconds", type=int, default=int(env.get("LOAD_SECONDS", "30")))
     parser.add_argument("--users", type=int, default=int(env.get("LOAD_USERS", "20")))
+    parser.add_argument(
+        "--checkouts",
+        type=int,
+        default=int(env.get("LOAD_CHECKOUTS", "0")),
+        help="end after so many answered checkouts (default: only by time)",
+    )
     parser.add_argument("--report", default=None, help="HTML report (.devstack/reports/load.html)")
     return parser.parse_args(argv)
 
@@ -59,7 +65,7 @@ def _locust(options: argparse.Namespace, host: str, html: Path, counts: Path) ->
     command += ["--headless", "--only-summary", "--users", str(options.users)]
     command += ["--spawn-rate", str(options.users), "--run-time", f"{options.seconds}s"]
     command += ["--stop-timeout", str(FINISH_SECONDS), "--html", str(html)]
-    env = {**os.environ, "LOAD_COUNTS": str(counts)}
+    env = {**os.environ, "LOAD_COUNTS": str(counts), "LOAD_CHECKOUTS": str(options.checkouts)}
     process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL)
     try:
         return process.wait(timeout=options.seconds + FINISH_SECONDS + 60)

@@ -5,7 +5,8 @@ that cannot be read back, or a run that buys nothing ends with exit code 1. A 40
 an answer, not a failure: stock is finite. `max_retries` stays 0: a repeated POST would buy twice.
 
 One file without siblings, so that a ConfigMap or a plain copy of it is a load test. Environment:
-LOAD_CURRENCY (default NGN), LOAD_COUNTS (a file for the counts as JSON).
+LOAD_CURRENCY (default NGN), LOAD_CHECKOUTS (end after so many answered checkouts; 0 = only by
+time), LOAD_COUNTS (a file for the counts as JSON).
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 PAGE = 20
 KNOWN_PRODUCTS = 200
 CURRENCY = os.environ.get("LOAD_CURRENCY", "NGN")
+ENOUGH = int(os.environ.get("LOAD_CHECKOUTS", "0"))
+TICKS = 5
+"""Looks at the counts a second; one of them is printed."""
 
 # Rows of Locust's report. The two POST rows and READ_BACK are also the counts of the verdict.
 LIST = "/api/v1/products?cursor="
@@ -216,13 +220,17 @@ def show_progress(environment: Environment, **_: object) -> None:
 def _progress(environment: Environment) -> None:
     runner = environment.runner
     begin, end = ("\r\x1b[K", "") if sys.stderr.isatty() else ("", "\n")
-    seconds = 0
-    while runner is not None and runner.state not in {"stopped", "cleanup"}:
-        gevent.sleep(1)
-        seconds += 1
+    ticks = 0
+    while runner is not None and runner.state not in {"stopping", "stopped", "cleanup"}:
+        gevent.sleep(1 / TICKS)
+        ticks += 1
         now = judge(environment)
+        if 0 < ENOUGH <= now.bought + now.out_of_stock:
+            gevent.spawn(runner.quit)
+        if ticks % TICKS:
+            continue
         sys.stderr.write(
-            f"{begin}load {seconds:>3} s  shoppers={runner.user_count}"
+            f"{begin}load {ticks // TICKS:>3} s  shoppers={runner.user_count}"
             f" requests/s={environment.stats.total.current_rps:.0f} requests={now.requests}"
             f" failures={now.failures} bought={now.bought} read_back={now.read_back}{end}"
         )

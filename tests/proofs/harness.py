@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from devstack import state
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -100,34 +101,34 @@ def counter(name: str, total: int) -> Callable[[str], None]:
     return step
 
 
-def state_root() -> Path:
-    """Where the devstack keeps its state."""
-    return Path(os.environ.get("FS_STATE") or ROOT / ".devstack")
-
-
 @contextmanager
 def scratch(name: str) -> Iterator[Path]:
-    """A state directory for one run; kept (and named) only when the run raises."""
-    path = state_root() / "proofs" / f"{name}-{os.getpid()}"
-    path.mkdir(parents=True)
+    """A state directory for one run. The logs of a run that raised stay until the next run."""
+    home = state.default_directory() / "proofs"
+    for old in home.glob(f"{name}-*"):
+        if not state.is_locked(old):
+            state.remove(old)
+    path = home / f"{name}-{os.getpid()}"
+    state.lock(path)
     try:
         yield path
     except BaseException:
-        say(f"{name}: state and logs are kept in {short(path)}")
+        say(f"{name}: the logs are kept in {short(path)}/log")
+        state.remove(path, keep=("log",))
         raise
-    shutil.rmtree(path, ignore_errors=True)
+    state.remove(path)
 
 
-def finish(name: str, state: str, values: dict[str, Any], *, details: dict[str, Any]) -> int:
+def finish(name: str, result: str, values: dict[str, Any], *, details: dict[str, Any]) -> int:
     """Write `.devstack/reports/<name>.json`, print the RESULT line last; the exit code."""
-    reports = state_root() / "reports"
+    reports = state.default_directory() / "reports"
     reports.mkdir(parents=True, exist_ok=True)
-    report = {"result": state, **values, **details}
+    report = {"result": result, **values, **details}
     (reports / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n")
     fields = "".join(f" {key}={_word(value)}" for key, value in values.items())
     sys.stderr.flush()
-    print(f"RESULT {name} {state}{fields}", flush=True)
-    return {"ok": 0, "SKIPPED": 77}.get(state, 1)
+    print(f"RESULT {name} {result}{fields}", flush=True)
+    return {"ok": 0, "SKIPPED": 77}.get(result, 1)
 
 
 def short(path: Path) -> str:

@@ -39,14 +39,21 @@ class Hops:
         return max(funnel) + self.threads
 
 
+PATCHED: dict[tuple[Any, str], str] = {
+    (SyncToAsync, "__call__"): "sync_to_async",
+    (asyncio, "to_thread"): "to_thread",
+    (BaseEventLoop, "run_in_executor"): "run_in_executor",
+    (uvloop.Loop, "run_in_executor"): "run_in_executor",
+    (ThreadPoolExecutor, "submit"): "submit",
+    (threading.Thread, "start"): "threads",
+}
+"""What is patched, and the kind it counts."""
+
+
 def install() -> None:
     """Patch the process for the rest of its life (a proof process ends after counting)."""
-    _count(SyncToAsync, "__call__", "sync_to_async")
-    _count(asyncio, "to_thread", "to_thread")
-    for loop in (BaseEventLoop, uvloop.Loop):
-        _count(loop, "run_in_executor", "run_in_executor")
-    _count(ThreadPoolExecutor, "submit", "submit")
-    _count(threading.Thread, "start", "threads")
+    for (owner, name), kind in PATCHED.items():
+        _count(owner, name, kind)
 
 
 def _count(owner: Any, name: str, kind: str) -> None:

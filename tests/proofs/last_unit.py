@@ -30,17 +30,18 @@ def main() -> int:
     proof = options("last_unit", __doc__ or "", rounds=200, mutants=MUTANTS)
     with scratch(proof.name) as state, Stack.start(state) as stack:
         make_template(stack)
-        for violation in race(stack, proof, proof.only or "", proof.rounds):
+        first = Shop(stack, f"last_unit_{proof.only or 'real'}")
+        for violation in race(first, proof, proof.only or "", proof.rounds):
             proof.violated(violation)
         for mutant in () if proof.only else proof.mutants:
             rounds = min(MUTANT_ROUNDS, proof.rounds)
-            proof.judge_mutant(mutant, race(stack, proof, mutant, rounds))
+            shop = Shop(stack, f"last_unit_{mutant}")
+            proof.judge_mutant(mutant, race(shop, proof, mutant, rounds))
     return proof.finish()
 
 
-def race(stack: Stack, proof: Proof, mutant: str, rounds: int) -> list[str]:
-    """So many rounds on a new database; what went wrong."""
-    shop = Shop(stack, f"last_unit_{mutant or 'real'}")
+def race(shop: Shop, proof: Proof, mutant: str, rounds: int) -> list[str]:
+    """So many rounds; what went wrong."""
     if mutant:
         shop.sql(mutant_app.DROP_CHECK)
     command = ["serve", "--port", "0"]
@@ -55,6 +56,8 @@ def race(stack: Stack, proof: Proof, mutant: str, rounds: int) -> list[str]:
         outcomes["+".join(sorted(_outcome(reply) for reply in replies))] += 1
         step(" ".join(f"{name}: {count}" for name, count in sorted(outcomes.items())))
     violations = _judge(shop, outcomes, rounds)
+    for each in buyers:
+        each.close()
     for web in webs:
         web.stop()
     if not mutant:

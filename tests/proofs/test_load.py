@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def _load(state: Path, host: str) -> tuple[int, str, dict[str, object]]:
-    command = [sys.executable, "-m", "loadtests", "--seconds", "2", "--users", "6"]
+    command = [sys.executable, "-m", "loadtests", "--seconds", "40", "--users", "6"]
+    command += ["--checkouts", "8"]
     env = {**os.environ, "FS_STATE": str(state), "HOST": host, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
         command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
