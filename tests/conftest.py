@@ -8,6 +8,7 @@ test: the server cannot see an open transaction.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -39,6 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
     stack = config.stash[_OWNED] = session.start()
     config.stash[_LANE] = session.enter(stack, "main")
     django.setup()
+    # An xdist worker inherits our environment: pytest-django would load our settings in it.
+    del os.environ["DJANGO_SETTINGS_MODULE"]
 
 
 @pytest.hookimpl(optionalhook=True)
