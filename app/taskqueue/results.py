@@ -40,9 +40,14 @@ def resolve(path: str) -> "Task[..., Any]":
 
 def as_enqueued(envelope: Envelope) -> "Task[..., Any]":
     """The task with the values it was enqueued with. Raises UnknownTask."""
+    declared = resolve(envelope["path"])
     run_after = envelope["run_after"]
+    if (declared.priority, declared.queue_name, declared.run_after) == (
+        *(envelope["priority"], envelope["queue"], run_after),
+    ):
+        return declared  # the common case: `replace` would validate it all over again
     return replace(
-        resolve(envelope["path"]),
+        declared,
         priority=envelope["priority"],
         queue_name=envelope["queue"],
         run_after=moment(run_after) if run_after is not None else None,
@@ -54,10 +59,12 @@ def moment(milliseconds: int | bytes | str) -> datetime:
     return datetime.fromtimestamp(int(milliseconds) / 1000, tz=UTC)
 
 
-def waiting(envelope: Envelope, alias: str) -> "TaskResult[..., Any]":
-    """The result of a task that is still in the outbox."""
+def waiting(
+    envelope: Envelope, alias: str, task: "Task[..., Any] | None" = None
+) -> "TaskResult[..., Any]":
+    """The result of a task that has not started (`task` if it is resolved already)."""
     return TaskResult(
-        task=as_enqueued(envelope),
+        task=task or as_enqueued(envelope),
         id=envelope["id"],
         status=TaskResultStatus.READY,
         enqueued_at=moment(envelope["enqueued_at"]),

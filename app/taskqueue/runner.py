@@ -54,17 +54,19 @@ class Job:
     @classmethod
     def of(cls, tag: str, row: Sequence[Any]) -> "Job":
         """From one row of scripts/claim.lua."""
+        task_id, *numbers, workers = row[0].decode().split(" ")
+        fence, attempt, lease, waited, enqueued_at, started_at = map(int, numbers)
         return cls(
             tag=tag,
-            id=row[0].decode(),
-            fence=int(row[1]),
-            attempt=int(row[2]),
-            lease=int(row[3]) / 1000,
-            waited=int(row[4]) / 1000,
-            enqueued_at=int(row[5]),
-            started_at=int(row[6]),
-            workers=row[7].decode().split(","),
-            envelope=loads(row[8]),
+            id=task_id,
+            fence=fence,
+            attempt=attempt,
+            lease=lease / 1000,
+            waited=waited / 1000,
+            enqueued_at=enqueued_at,
+            started_at=started_at,
+            workers=workers.split(","),
+            envelope=loads(row[1]),
         )
 
 
@@ -85,7 +87,7 @@ class Attempt:
         self.job = job
         self.task = task
         self._backend = backend
-        self._result = _running(backend.alias, job)
+        self._result = _running(backend.alias, job, task)
         self._ended = False
 
     def run(self) -> Outcome:
@@ -216,8 +218,8 @@ class Runner:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _running(alias: str, job: Job) -> "TaskResult[..., Any]":
-    result = waiting(job.envelope, alias)
+def _running(alias: str, job: Job, task: "Task[..., Any]") -> "TaskResult[..., Any]":
+    result = waiting(job.envelope, alias, task)
     update(
         result,
         status=TaskResultStatus.RUNNING,

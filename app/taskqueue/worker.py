@@ -7,6 +7,7 @@ whoever claims next runs it again. What an old lease says later is refused by it
 import asyncio
 import logging
 import os
+import re
 import secrets
 import socket
 from collections.abc import Iterable
@@ -255,5 +256,5 @@ def _raise_first(tasks: Iterable["asyncio.Task[None]"]) -> None:
 
 
 def _worker_name() -> str:
-    host = socket.gethostname().replace(",", "-")
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())
     return f"{host}-{os.getpid()}-{secrets.token_hex(2)}"

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- Take back ended leases, promote what is due, then lease up to ARGV[1] tasks to worker ARGV[2].
 -- Each of the three handles at most ARGV[3] tasks per call.
--- Returns {ms until the next due task or -1, taken back, ids that died, {id, fence, attempt,
---          lease ms, waited ms, enqueued ms, first started ms, workers, envelope} ...}.
+-- Returns {ms until the next due task or -1, taken back, ids that died, {leased, envelope} ...},
+-- leased = "id fence attempt lease-ms waited-ms enqueued-ms started-ms workers", one string because
+-- clients are slow at parsing many.
 local wanted, worker, limit = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local t = now()
 local back, died, leased = 0, {}, {}
@@ -47,8 +48,8 @@ for i = 1, #popped, 2 do
     redis.call('ZADD', LEASES, int(t + tonumber(f[3])), id)
     redis.call('HSET', key(id), 's', 'leased', 'a', attempt, 'n', fence, 'w', workers,
       'st', started, 'la', int(t))
-    leased[#leased + 1] = { id, int(fence), attempt, tonumber(f[3]), t - since, f[5], started,
-      workers, f[7] }
+    leased[#leased + 1] = { table.concat({ id, int(fence), attempt, f[3], int(t - since), f[5],
+      started, workers }, ' '), f[7] }
   end
 end
 
