@@ -38,6 +38,10 @@ class Run:
     def do[T](self, name: str, action: Callable[[], T]) -> T:
         """Run one step; its name stays in `step` when it raises."""
         self.step = name
+        return self.timed(name, action)
+
+    def timed[T](self, name: str, action: Callable[[], T]) -> T:
+        """Run something, and say how long it took."""
         say(f"{NAME}: {name} …")
         begin = time.monotonic()
         result = action()
@@ -85,7 +89,8 @@ def _release(release: Release, options: Namespace, run: Run) -> dict[str, Any]:
     """Everything between a running cluster and an empty namespace."""
     try:
         purchase = _steps(release, options, run)
-    except BaseException:
+    except BaseException as error:
+        say(f"{NAME}: {run.step} FAILED: {error}")
         diagnosis.show(release)
         raise
     finally:
@@ -93,7 +98,7 @@ def _release(release: Release, options: Namespace, run: Run) -> dict[str, Any]:
         if options.keep:
             say(f"{NAME}: kept in namespace {release.namespace}")
         else:
-            run.do("clean up", release.remove)
+            run.timed("clean up", release.remove)
     return {
         "install_s": run.seconds["install"],
         "order_s": round(run.seconds["buy"] + run.seconds["e-mail"], 1),

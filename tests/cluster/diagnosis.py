@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tests.cluster.release import Release
+from tests.cluster.release import Release, statuses
 from tests.proofs.harness import say
 
 LINES = 40
@@ -35,18 +35,26 @@ def _section(title: str, text: str) -> None:
 
 
 def _logs(release: Release, pod: str, container: str) -> str:
-    arguments = ["logs", pod, "--container", container, f"--tail={LINES}"]
-    before = release.kubectl(*arguments, "--previous", check=False)
-    return f"{before}\n{release.kubectl(*arguments, check=False)}"
+    """Of the run before, if there was one, and of this one."""
+    found = []
+    for which in ("--previous=true", "--previous=false"):
+        try:
+            found.append(
+                release.kubectl("logs", pod, "--container", container, f"--tail={LINES}", which)
+            )
+        except RuntimeError as error:
+            if "previous terminated container" not in str(error):
+                found.append(str(error))
+    return "\n".join(found)
 
 
 def _unwell(pod: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Containers that wait, failed, restarted or are not ready; of healthy releases, the app's."""
-    status = pod["status"]
-    statuses = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-    for entry in statuses:
+    """Every container but those that have ended well: the cause is often in one that runs."""
+    for entry in statuses(pod):
         [(state, detail)] = entry["state"].items() or [("unknown", {})]
         if state == "terminated" and not detail.get("exitCode"):
-            continue
+            continue  # it has done its work
+        last = entry.get("lastState", {}).get("terminated", {})
+        before = f", before: {last['reason']} code {last['exitCode']}" if last else ""
         reason = detail.get("reason", "")
-        yield entry["name"], f"{state} {reason} restarts={entry['restartCount']}"
+        yield entry["name"], f"{state} {reason} restarts={entry['restartCount']}{before}"

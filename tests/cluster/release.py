@@ -29,6 +29,9 @@ LEFT_ALONE = (
 """What may stay behind: the claims, and what every namespace has."""
 
 
+FATAL = {"CreateContainerConfigError", "ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName"}
+
+
 @dataclass(slots=True)
 class Release:
     """One installation in a namespace of its own."""
@@ -128,34 +131,22 @@ class Release:
             try:
                 process.wait(2)
             except subprocess.TimeoutExpired:
-                line = self.readiness()
+                pods = self.get("pods")
+                if reason := hopeless(pods):
+                    process.terminate()
+                    raise RuntimeError(f"helm install cannot succeed: {reason}") from None
+                line = readiness(pods)
                 if line != shown:
                     say(f"cluster-test:   {line}")
                     shown = line
 
-    def readiness(self) -> str:
-        """`web 1/2  worker 0/1 …`, one entry per component."""
-        counts: dict[str, list[int]] = {}
-        for pod in self.get("pods"):
-            component = pod["metadata"]["labels"].get("app.kubernetes.io/component", "?")
-            entry = counts.setdefault(component, [0, 0])
-            states = pod["status"].get("conditions", [])
-            ready = any(c["type"] == "Ready" and c["status"] == "True" for c in states)
-            entry[0] += ready or pod["status"].get("phase") == "Succeeded"
-            entry[1] += 1
-        return "  ".join(f"{name} {done}/{of}" for name, (done, of) in sorted(counts.items()))
-
     def check_restarts(self) -> None:
         """RuntimeError when a container had to be started twice, or a Job's pod failed."""
         for pod in self.get("pods"):
-            status = pod["status"]
-            for entry in [
-                *status.get("initContainerStatuses", []),
-                *status.get("containerStatuses", []),
-            ]:
-                if entry["restartCount"] or status["phase"] == "Failed":
-                    name = pod["metadata"]["name"]
-                    raise RuntimeError(f"{name}/{entry['name']} {status['phase']}, restarted")
+            failed = pod["status"]["phase"] == "Failed"
+            for entry in statuses(pod):
+                if entry["restartCount"] or failed:
+                    raise RuntimeError(f"{pod['metadata']['name']}/{entry['name']} failed once")
 
     def uninstall(self) -> None:
         """`helm uninstall`; RuntimeError when more than the volume claims stays behind."""
@@ -204,6 +195,37 @@ class Release:
                 step()
             except RuntimeError as error:
                 say(f"cluster-test: while cleaning up: {error}")
+
+
+def statuses(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of init containers and containers."""
+    status = pod["status"]
+    return [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+
+
+def readiness(pods: list[dict[str, Any]]) -> str:
+    """`web 1/2  worker 0/1 …`, one entry per component."""
+    counts: dict[str, list[int]] = {}
+    for pod in pods:
+        component = pod["metadata"]["labels"].get("app.kubernetes.io/component", "?")
+        entry = counts.setdefault(component, [0, 0])
+        conditions = pod["status"].get("conditions", [])
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+        entry[0] += ready or pod["status"].get("phase") == "Succeeded"
+        entry[1] += 1
+    return "  ".join(f"{name} {done}/{of}" for name, (done, of) in sorted(counts.items()))
+
+
+def hopeless(pods: list[dict[str, Any]]) -> str:
+    """Why it is pointless to wait any longer, or an empty string."""
+    for pod in pods:
+        for entry in statuses(pod):
+            reason = entry["state"].get("waiting", {}).get("reason", "")
+            if reason in FATAL or entry["restartCount"] > 2:
+                last = entry.get("lastState", {}).get("terminated", {}).get("reason", "")
+                name = f"{pod['metadata']['name']}/{entry['name']}"
+                return f"{name} {reason or last} after {entry['restartCount']} restarts"
+    return ""
 
 
 def _docker(*arguments: str) -> str:

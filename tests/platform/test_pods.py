@@ -97,6 +97,8 @@ def test_every_long_running_container_is_probed_patiently(profile: str) -> None:
         for container in pod.spec["containers"]:
             if not pod.owner.startswith("Job/"):
                 assert container["livenessProbe"]["timeoutSeconds"] >= 5, pod.owner
+                start = container["startupProbe"]
+                assert start["periodSeconds"] * start["failureThreshold"] >= 90, pod.owner
 
 
 def test_processes_wait_for_the_schema_and_migrate_does_not() -> None:
