@@ -16,6 +16,7 @@ def main(words: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     up = verbs.add_parser("up", help="start everything, seeded, and print the URLs")
     up.add_argument("--detach", action="store_true", help="return when ready; `down` stops it")
+    up.add_argument("--supervise", action="store_true", help=argparse.SUPPRESS)  # for --detach
     verbs.add_parser("down", help="stop everything")
     verbs.add_parser("reset", help="stop, and delete the data")
     logs = verbs.add_parser("logs", help="follow the logs of all processes")

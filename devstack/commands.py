@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from devstack import demo, disk, environment, registry, state
@@ -30,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says; returns the exit code."""
     directory = state.default_directory()
     verbs: dict[str, Callable[[Path], int]] = {
-        "up": up_detached if vars(arguments).get("detach") else up,
+        "up": partial(up, arguments),
         "down": down,
         "reset": reset,
         "logs": lambda state: follow(state / "log", once=arguments.no_follow),
@@ -41,22 +42,23 @@ def run(arguments: argparse.Namespace) -> int:
     return verbs[arguments.verb](directory)
 
 
-def up(directory: Path) -> int:
-    """Run in the foreground until Ctrl-C."""
+def up(arguments: argparse.Namespace, directory: Path) -> int:
+    """Run until Ctrl-C or, with `--detach`, return when everything is ready."""
     disk.require_space(directory)
-    _start_logs_anew(directory)
+    if state.is_locked(directory):
+        state.lock(directory)  # raises, and says who holds it
+    if not arguments.supervise:
+        _start_logs_anew(directory)
+    if arguments.detach:
+        return _up_detached(directory)
     Supervisor(Plan.from_environment(directory)).run()
     return 0
 
 
-def up_detached(directory: Path) -> int:
+def _up_detached(directory: Path) -> int:
     """Leave a supervisor behind and return when everything is ready."""
-    disk.require_space(directory)
-    if state.is_locked(directory):
-        state.lock(directory)  # says who holds it
-    _start_logs_anew(directory)
     log = directory / "log" / "devstack.log"
-    command = [sys.executable, "-m", "devstack", "up"]
+    command = [sys.executable, "-m", "devstack", "up", "--supervise"]
     with log.open("wb") as output:
         child = subprocess.Popen(
             command,
@@ -147,9 +149,7 @@ def _end(directory: Path, pid: int) -> None:
 
 
 def _start_logs_anew(directory: Path) -> None:
-    """Each `up` begins with empty logs (never those of a running one)."""
-    if state.is_locked(directory):
-        return
+    """Each `up` begins with empty logs."""
     (directory / "log").mkdir(parents=True, exist_ok=True)
     for log in (directory / "log").glob("*.log"):
         log.unlink()

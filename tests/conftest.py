@@ -8,11 +8,9 @@ test: the server cannot see an open transaction.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from typing import Any
 
-import django
 import pytest
 
 from devstack.process import Process
@@ -21,51 +19,22 @@ from tests.support import database, session
 from tests.support.mailbox import Mailbox
 from tests.support.session import Lane
 
-_LANE = pytest.StashKey[Lane]()
-_OWNED = pytest.StashKey[Stack]()
+# Now, not in a hook: the conftest files of the directories below may import models.
+_LANE = session.begin()
+_RED = pytest.StashKey[bool]()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_configure(config: pytest.Config) -> None:
-    """Start the servers, or join those of the main process, before pytest-django loads the
-    settings.
-    """
-    worker: dict[str, Any] | None = getattr(config, "workerinput", None)
-    if worker is not None:
-        config.stash[_LANE] = session.enter(session.attach(worker["devstack"]), worker["workerid"])
-        django.setup()  # test modules import models
-        return
-    if config.option.help or config.option.version:
-        return
-    stack = config.stash[_OWNED] = session.start()
-    config.stash[_LANE] = session.enter(stack, "main")
-    django.setup()
-    # An xdist worker inherits our environment: pytest-django would load our settings in it.
-    del os.environ["DJANGO_SETTINGS_MODULE"]
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_configure_node(node: Any) -> None:
-    """Tell an xdist worker where the servers are."""
-    node.workerinput["devstack"] = str(node.config.stash[_OWNED].state_dir)
-
-
-@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Only the process that started the servers has something to do; see `pytest_unconfigure`."""
+    """Remember whether somebody will want to see the logs."""
     session.config.stash[_RED] = exitstatus not in {
         pytest.ExitCode.OK,
         pytest.ExitCode.NO_TESTS_COLLECTED,
     }
 
 
-_RED = pytest.StashKey[bool]()
-
-
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop the servers after all workers have ended."""
-    if (stack := config.stash.get(_OWNED, None)) is not None:
-        session.finish(stack, keep_logs=config.stash.get(_RED, True))
+    """Stop what this process has started: an xdist worker its own processes, the main one all."""
+    session.end(_LANE, keep_logs=config.stash.get(_RED, True))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -79,12 +48,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 @pytest.fixture(scope="session")
-def lane(pytestconfig: pytest.Config) -> Iterator[Lane]:
+def lane() -> Lane:
     """This xdist worker's database, key prefix and SMTP ports."""
-    lane = pytestconfig.stash[_LANE]
-    yield lane
-    if lane.stack is not pytestconfig.stash.get(_OWNED, None):
-        lane.stack.stop()
+    return _LANE
 
 
 @pytest.fixture(scope="session")

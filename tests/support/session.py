@@ -7,14 +7,17 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import django
 import redis
 
 from devstack import state
+from devstack.environment import clean_environment
 from devstack.ports import HOST, find_free
-from devstack.stack import ROOT, Stack, clean_environment
+from devstack.stack import ROOT, Stack
 from tests.support import database
 
 _RUNS = ROOT / ".devstack" / "pytest"
+_STATE = "FS_PYTEST_STATE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,40 @@ class Lane:
                     node.unlink(key)
 
 
-def start() -> Stack:
+def begin() -> Lane:
+    """The lane of this process, with its environment set and Django set up for it.
+
+    An xdist worker inherits the name of the state directory from the process that started it.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:
+        stack = Stack.attach(Path(os.environ[_STATE]))
+    else:
+        stack = _start()
+        os.environ[_STATE] = str(stack.state_dir)
+    smtp_port, smtp_http_port = find_free(2)
+    name = worker or "main"
+    lane = Lane(stack, f"test_{name}", f"t_{name}_", smtp_port, smtp_http_port)
+    for setting in set(os.environ) - set(clean_environment(os.environ)):
+        del os.environ[setting]
+    os.environ.pop("OTEL_EXPORTER_OTLP_ENDPOINT", None)
+    os.environ.update(lane.settings, DJANGO_SETTINGS_MODULE="app.config.settings")
+    django.setup()
+    # An xdist worker inherits our environment: pytest-django would load our settings in it.
+    del os.environ["DJANGO_SETTINGS_MODULE"]
+    return lane
+
+
+def end(lane: Lane, *, keep_logs: bool) -> None:
+    """Stop what this process started; the main process also removes everything but a red run's
+    logs.
+    """
+    lane.stack.stop()
+    if lane.stack.postgres is not None:
+        state.remove(lane.stack.state_dir, keep=("log",) if keep_logs else ())
+
+
+def _start() -> Stack:
     """The servers for this run; what older, ended runs left is removed."""
     _RUNS.mkdir(parents=True, exist_ok=True)
     with _RUNS.with_suffix(".lock").open("w") as one_at_a_time:
@@ -65,29 +101,3 @@ def start() -> Stack:
         directory = _RUNS / str(os.getpid())
         state.lock(directory)
     return Stack.start(directory)
-
-
-def enter(stack: Stack, worker: str) -> Lane:
-    """Point this process's environment at its own lane. Before Django's settings are loaded."""
-    smtp_port, smtp_http_port = find_free(2)
-    lane = Lane(stack, f"test_{worker}", f"t_{worker}_", smtp_port, smtp_http_port)
-    for name in set(os.environ) - set(clean_environment(os.environ)):
-        del os.environ[name]
-    os.environ.pop("OTEL_EXPORTER_OTLP_ENDPOINT", None)
-    os.environ.update(lane.settings, DJANGO_SETTINGS_MODULE="app.config.settings")
-    return lane
-
-
-def finish(stack: Stack, *, keep_logs: bool) -> None:
-    """Stop the servers; keep the logs of a red run."""
-    directory = stack.state_dir
-    stack.stop()
-    if keep_logs:
-        state.remove(directory, keep=("log",))
-    else:
-        state.remove(directory)
-
-
-def attach(directory: str) -> Stack:
-    """The servers as an xdist worker sees them."""
-    return Stack.attach(Path(directory))
