@@ -39,7 +39,7 @@ class Proof:
     def judge_mutant(self, mutant: str, violations: Sequence[str]) -> None:
         """A planted bug must be seen; one that stays unseen makes the proof itself FAIL."""
         (self.caught if violations else self.missed).append(mutant)
-        seen = f"caught: {violations[0]}" if violations else "NOT caught"
+        seen = f"caught: {'; '.join(violations[:3])}" if violations else "NOT caught"
         say(f"{self.name}: mutant {mutant} {seen}")
 
     def finish(self) -> int:
