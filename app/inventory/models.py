@@ -87,7 +87,10 @@ class Price(models.Model):
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["variant", "currency"], name="inventory_price_one"),
+            # With the amount inside: the list finds its cheapest prices in the index alone.
+            models.UniqueConstraint(
+                fields=["variant", "currency"], include=["amount_minor"], name="inventory_price_one"
+            ),
             models.CheckConstraint(
                 condition=Q(amount_minor__gte=0, amount_minor__lte=MAX_AMOUNT_MINOR),
                 name="inventory_price_amount_range",

@@ -44,7 +44,7 @@ def test_a_purchase_ends_in_one_email(server: str, background: None, mailbox: Ma
         pass
     with httpx.Client(base_url=server) as http:
         placed = buy(http)
-    (message,) = mailbox.wait_for(1, to=BUYER)
+    (message,) = mailbox.wait_for(1, to=BUYER, timeout=60)  # the worker may still be starting
     assert message["subject"] == f"Your FASHIONISTAR order {placed['id']}"
     assert message["message_id"] == f"<{placed['id']}.confirmation@fashionistar.example>"
     assert placed["lines"][0]["name"] in message["text"]

@@ -154,7 +154,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='price',
-            constraint=models.UniqueConstraint(fields=('variant', 'currency'), name='inventory_price_one'),
+            constraint=models.UniqueConstraint(fields=('variant', 'currency'), include=('amount_minor',), name='inventory_price_one'),
         ),
         migrations.AddConstraint(
             model_name='price',

@@ -6,6 +6,7 @@ frozen dataclasses: a page makes twenty of them, and they never leave this domai
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -78,7 +79,7 @@ async def list_products(
     *, limit: int, currency: str, before: int = NEWEST
 ) -> tuple[list[ProductHit], int | None]:
     """A page of products, newest first, and the key to pass as `before` for the next one."""
-    rows = await _LIST.all(before=before, currency=currency, limit=limit + 1)
+    rows = await _list(limit + 1).all(before=before, currency=currency)
     hits = [ProductHit._make(row) for row in rows[:limit]]
     return hits, hits[-1].key if len(rows) > limit else None
 
@@ -121,6 +122,14 @@ def _price_of(variant: Any, currency: Any) -> Subquery:
 
 def _on_sale() -> QuerySet[Product]:
     return Product.objects.filter(status=ProductStatus.ACTIVE, seller__status="active")
+
+
+@cache
+def _list(limit: int) -> HotQuery:
+    """One query per page size. With the limit as a parameter PostgreSQL never settles on a generic
+    plan and plans every page anew, which costs more than reading it.
+    """
+    return HotQuery(lambda: _list_query()[:limit])
 
 
 def _list_query() -> QuerySet[Product, Any]:
@@ -167,5 +176,4 @@ def _detail_query() -> QuerySet[Product, Any]:
     )
 
 
-_LIST = HotQuery(_list_query, limit=True)
 _DETAIL = HotQuery(_detail_query)
