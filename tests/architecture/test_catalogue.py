@@ -17,7 +17,7 @@ from tests.architecture.yaml_files import load_all
 ROWS = {row["name"]: row for row in CATALOGUE["metrics"]}
 NAME = re.compile(r"fashionistar_[a-z_]+|http_server_[a-z_]+")
 EVENT = re.compile(r"[a-z][a-z_]*(?:\.[a-z][a-z_]*)+")
-LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
+LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
 
 def described(metric: MetricWrapperBase) -> dict[str, Any]:
@@ -90,7 +90,8 @@ def log_messages(tree: ast.Module) -> Iterator[tuple[int, str]]:
             and node.func.attr in LEVELS
             and ast.unparse(node.func.value) in {"log", "_log", "logger"}
         ):
-            value = getattr(node.args[0], "value", "") if node.args else ""
+            at = 1 if node.func.attr == "log" else 0  # log.log(level, message)
+            value = getattr(node.args[at], "value", "") if len(node.args) > at else ""
             yield node.lineno, value if isinstance(value, str) else ""
 
 
