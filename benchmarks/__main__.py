@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import urllib.parse
@@ -23,6 +22,7 @@ from typing import Any
 import psycopg
 
 from benchmarks import generator, servers, summary
+from devstack import state
 from devstack.ports import find_free
 from devstack.process import Process
 from devstack.stack import Stack
@@ -43,26 +43,30 @@ class Endpoint:
     file: Path
 
 
-class DifferentAnswersError(Exception):
-    """The contestants do not do the same work; no number would mean anything."""
+class BenchError(Exception):
+    """The contestants do not do the same work: no number would mean anything."""
+
+    def __init__(self, reason: str, where: str) -> None:
+        super().__init__(f"{reason}: {where}")
+        self.reason = reason
+        self.where = where
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the benchmark; the exit code."""
     options = _options(argv)
-    state = Path(os.environ.get("FS_STATE") or servers.ROOT / ".devstack")
-    home = state / "bench" / str(os.getpid())
-    home.mkdir(parents=True)
+    home = state.default_directory() / "bench" / str(os.getpid())
+    state.lock(home)
     try:
         with Stack.start(home) as stack:
             rows, exports = _bench(options, stack, home)
-    except DifferentAnswersError as error:
-        return _finish(state, "FAIL", {"reason": "different_answers", "where": str(error)}, [])
+    except BenchError as error:
+        return _finish("FAIL", {"reason": error.reason, "where": error.where}, [])
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        state.remove(home)
     print(summary.table(rows))
     values = _values(rows) | {"rounds": options.rounds, "otlp_exports": exports}
-    return _finish(state, "ok", values, [row.as_json() for row in rows])
+    return _finish("ok", values, [row.as_json() for row in rows])
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
@@ -160,7 +164,7 @@ def _verify(contestants: dict[str, Process], endpoints: list[Endpoint]) -> None:
         for name, body in bodies.items():
             if body != bodies[BARE]:
                 print(f"bare: {bodies[BARE]!r}\n{name}: {body!r}", file=sys.stderr)
-                raise DifferentAnswersError(path)
+                raise BenchError("different_answers", path)
 
 
 def _rounds(
@@ -188,8 +192,8 @@ def _slice(
     found = load.run(process.url, endpoint.file, seconds)
     spent = servers.cpu_seconds(process.pid) - before
     if found.errors or not found.requests:
-        message = f"{process.name} {endpoint.name}: {found.errors} errors of {found.requests}"
-        raise RuntimeError(message)
+        where = f"{process.name}_{endpoint.name}:_{found.errors}_of_{found.requests}"
+        raise BenchError("requests_failed", where)
     return summary.Slice(found.rps, spent / found.requests * 1e6, found.p50_ms, found.p99_ms)
 
 
@@ -214,8 +218,8 @@ def _get_json(url: str) -> Any:
     return json.loads(_get(url))
 
 
-def _finish(state: Path, result: str, values: dict[str, Any], rows: list[dict[str, Any]]) -> int:
-    reports = state / "reports"
+def _finish(result: str, values: dict[str, Any], rows: list[dict[str, Any]]) -> int:
+    reports = state.default_directory() / "reports"
     reports.mkdir(parents=True, exist_ok=True)
     report = {"result": result, **values, "rows": rows, "load_average": os.getloadavg()}
     (reports / "bench.json").write_text(json.dumps(report, indent=2) + "\n")

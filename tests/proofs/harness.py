@@ -7,10 +7,12 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from devstack import state
@@ -117,6 +119,22 @@ def scratch(name: str) -> Iterator[Path]:
         state.remove(path, keep=("log",))
         raise
     state.remove(path)
+
+
+def waited(seconds: Sequence[float]) -> dict[str, float]:
+    """Waiting times for the report."""
+    if not seconds:
+        return {}
+    return {"median_s": round(median(seconds), 2), "slowest_s": round(max(seconds), 2)}
+
+
+def concluded(name: str, main: Callable[[], int]) -> int:
+    """Run `main`; an error that it does not expect ends in a RESULT line, too."""
+    try:
+        return main()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the last line must say FAIL
+        traceback.print_exc()
+        return finish(name, "FAIL", {"error": type(error).__name__}, details={"text": str(error)})
 
 
 def finish(name: str, result: str, values: dict[str, Any], *, details: dict[str, Any]) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from devstack.stack import Stack
 from tests.proofs import hop_mutants
-from tests.proofs.harness import options, scratch
+from tests.proofs.harness import concluded, options, scratch
 from tests.proofs.shop import run, run_app
 
 COLUMNS = ("method", "route", "framework", "case", "expected", "counted", "how")
@@ -79,4 +79,4 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(concluded("hops", main))

@@ -16,7 +16,6 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from statistics import median
 from typing import LiteralString
 
 from devstack.process import Process
@@ -24,7 +23,7 @@ from devstack.stack import Stack
 from tests.proofs import mails
 from tests.proofs.buyer import Reply, order
 from tests.proofs.failpoint import Failpoint
-from tests.proofs.harness import Proof, counter, options, say, scratch
+from tests.proofs.harness import Proof, concluded, counter, options, scratch, waited
 from tests.proofs.shop import Shop, buyer, make_template
 from tests.support.mailbox import Mailbox
 from tests.support.waiting import wait_until
@@ -157,12 +156,11 @@ def kills(stack: Stack, proof: Proof, mutant: str, rounds: int) -> list[str]:
     web.wait_for("/readyz", 60)
     violations += run.settle(web)
     if not mutant:
-        hits, worst = len(run.point.hits()), max(run.waits, default=0)
+        hits = len(run.point.hits())
         proof.values |= {"rounds": rounds, "kills": hits, "emails": len(run.waits) - 1}
-        proof.values |= {"rolled_back": rounds, "refused": rounds, "slowest_s": round(worst, 2)}
-        say(f"kill_web: e-mail after the kill: median {median(run.waits):.2f} s, worst {worst:.2f}")
+        proof.values |= {"rolled_back": rounds, "refused": rounds, **waited(run.waits)}
     return violations
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(concluded("kill_web", main))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import sys
 import time
-from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,7 +24,7 @@ from devstack.stack import Stack
 from tests.proofs import mails, mutant_app
 from tests.proofs.buyer import order
 from tests.proofs.failpoint import Failpoint
-from tests.proofs.harness import Proof, counter, options, scratch
+from tests.proofs.harness import Proof, concluded, counter, options, scratch, waited
 from tests.proofs.shop import Shop, buyer, make_template
 from tests.support.mailbox import Mailbox
 from tests.support.waiting import wait_until
@@ -152,12 +151,11 @@ def kills(stack: Stack, proof: Proof, mutant: str, rounds: int) -> list[str]:
         step(f"hits: {len(run.point.hits())} wrong: {len(violations)}")
     violations += run.settle()
     if not mutant:
-        hits, worst = len(run.point.hits()), max(run.waits, default=0)
+        hits = len(run.point.hits())
         proof.values |= {"rounds": rounds, "kills": hits, "emails": len(run.waits) - 1}
-        proof.values |= {"lease_s": LEASE_SECONDS, "median_s": round(median(run.waits), 2)}
-        proof.values["slowest_s"] = round(worst, 2)
+        proof.values |= {"lease_s": LEASE_SECONDS, **waited(run.waits)}
     return violations
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(concluded("kill_worker", main))

@@ -18,7 +18,7 @@ from collections import Counter
 from devstack.stack import Stack
 from tests.proofs import mutant_app
 from tests.proofs.buyer import Buyer, Reply, order
-from tests.proofs.harness import Proof, counter, options, scratch
+from tests.proofs.harness import Proof, concluded, counter, options, scratch
 from tests.proofs.shop import Shop, buyer, make_template
 
 MUTANTS = (mutant_app.NO_WHERE_GUARD, mutant_app.NO_ROW_LOCK)
@@ -103,4 +103,4 @@ def _judge(shop: Shop, outcomes: Counter[str], rounds: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(concluded("last_unit", main))
