@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 from django.core import mail
 from django.core.mail.backends.locmem import EmailBackend
-from django.db import connection
+from django.db import connection, transaction
 
+from app.common.events import publish
 from app.inventory.services import StockLine
 from app.orders import services
 from app.orders.errors import OrderNotFound
+from app.orders.events import OrderPlaced
 from app.orders.models import Order
+from app.taskqueue.testing import drain
 from tests.inventory.factories import make_product, make_stock, make_variant
 
 pytestmark = pytest.mark.django_db
@@ -103,3 +106,11 @@ def test_an_order_that_does_not_exist() -> None:
     with pytest.raises(OrderNotFound):
         services.send_confirmation(order_id="ord_00000000000000000000000000")
     assert mail.outbox == []
+
+
+def test_the_fact_delivered_twice_sends_one_message(order_id: str) -> None:
+    with transaction.atomic():
+        publish(OrderPlaced(order_id=order_id))
+    results = drain(queues=["emails"])  # checkout's own task, and the second delivery
+    assert [result.status for result in results] == ["SUCCESSFUL", "SUCCESSFUL"]
+    assert len(mail.outbox) == 1
