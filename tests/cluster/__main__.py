@@ -61,6 +61,7 @@ def main() -> int:
     failure = ""
     cluster = None
     try:
+        run.step = "cluster"
         say(f"{NAME}: cluster …")
         cluster = where.find(options)
         if cluster is None:

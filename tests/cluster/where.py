@@ -112,20 +112,25 @@ def find(options: argparse.Namespace) -> Cluster | None:
     if not os.environ.get("KUBECONFIG"):
         if not (SHARED / "up").exists():
             return None
-        _start_shared(cluster)
+        try:
+            _start_shared(cluster)
+        except BaseException:
+            cluster.stop()
+            raise
     if shutil.which("helm", path=cluster.env.get("PATH")) is None:
         folder = Path(helm.fetch()).parent
         cluster.env["PATH"] = f"{folder}:{cluster.env.get('PATH', '')}"
+    cluster.kubectl("get", "--raw", "/readyz", seconds=20)
     return cluster
 
 
 def _start_shared(cluster: Cluster) -> None:
     running = (SHARED / "status").exists() and "Ready" in _nodes(cluster)
+    cluster.started = not running and not os.environ.get("KEEP_CLUSTER")
     exports = cluster.run(str(SHARED / "up"), "--nodes", "2", seconds=240)
     script = 'eval "$1"; printf "%s\\n%s\\n" "$KUBECONFIG" "$PATH"'
     kubeconfig, path = cluster.run("bash", "-c", script, "-", exports).split()
     cluster.env |= {"KUBECONFIG": kubeconfig, "PATH": path}
-    cluster.started = not running and not os.environ.get("KEEP_CLUSTER")
     cluster.load = cluster.load or [str(SHARED / "load")]
     cluster.run(str(SHARED / "addons" / "up"), *ADDONS, seconds=300)
 
