@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -83,13 +84,16 @@ def remove(directory: Path, *, keep: tuple[str, ...] = ()) -> None:
     if outside.is_symlink():
         shutil.rmtree(outside.resolve(), ignore_errors=True)
         outside.unlink()
-    for entry in directory.iterdir():
+    # The lock last: while it is held, nobody else clears this directory away.
+    for entry in sorted(directory.iterdir(), key=lambda entry: entry.name == "lock"):
         if entry.name in keep:
             continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
             entry.unlink()
-    if not keep:
-        directory.rmdir()
     unlock(directory)
+    if not keep:
+        # Between the lock and here another run may have been faster.
+        with contextlib.suppress(FileNotFoundError):
+            directory.rmdir()

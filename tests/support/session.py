@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import redis
 
 from devstack import state
 from devstack.environment import clean_environment
+from devstack.errors import DevstackError
 from devstack.ports import HOST, find_free
 from devstack.stack import ROOT, Stack
 from tests.support import database
@@ -96,7 +98,8 @@ def _start() -> Stack:
     with _RUNS.with_suffix(".lock").open("w") as one_at_a_time:
         fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
         for old in _RUNS.iterdir():
-            if not state.is_locked(old):
+            with contextlib.suppress(DevstackError):  # it is still in use
+                state.lock(old)
                 state.remove(old)
         directory = _RUNS / str(os.getpid())
         state.lock(directory)
