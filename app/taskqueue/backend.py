@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,13 +37,27 @@ from app.taskqueue.link import Link, link_to
 from app.taskqueue.options import BackendOptions, check_queues
 from app.taskqueue.outbox import Parcel
 from app.taskqueue.results import as_fields, stored, waiting
+from app.taskqueue.topology import QueueUnavailable
 
 if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
     from django.tasks import Task
 
     from app.taskqueue.lua import Command
 
 ANSWER_SECONDS = 5.0  # how long a thread waits for the cluster when it wants an answer
+
+
+_for_a_coroutine: ContextVar[bool] = ContextVar("taskqueue_for_a_coroutine", default=False)
+
+
+@contextmanager
+def _in_djangos_thread() -> Iterator[None]:
+    token = _for_a_coroutine.set(True)
+    try:
+        yield
+    finally:
+        _for_a_coroutine.reset(token)
 
 
 @dataclass(slots=True)
@@ -87,13 +102,12 @@ class ClusterBackend(BaseTaskBackend):
         Unserialisable and TooLarge name a bad argument. With `durable=False` nothing is written:
         outside a transaction QueueUnavailable says that the cluster is away.
         """
-        with self._sending(task, args, kwargs) as sending:
-            connection = connections[self.settings.database]
+        with self._sending(task, args, kwargs) as sending, self._database() as connection:
             if _is_durable(task):
                 with connection.cursor() as cursor:
                     cursor.execute(outbox.INSERT, sending.parcel.row)
             elif not connection.in_atomic_block:
-                self._ask(self._command(sending.parcel)).result(ANSWER_SECONDS)
+                _wait(self._ask(self._command(sending.parcel)))
                 hooks.observe("enqueued", sending.parcel.queue, sending.parcel.path)
                 return self._told(sending)
             committed = partial(self._committed, sending.parcel)
@@ -108,7 +122,8 @@ class ClusterBackend(BaseTaskBackend):
         """
         pool = hooks.async_pool()
         if _is_durable(task) and pool is None:
-            return await super().aenqueue(task, list(args), kwargs)
+            with _in_djangos_thread():
+                return await super().aenqueue(task, list(args), kwargs)
         with self._sending(task, args, kwargs) as sending:
             if pool is not None and _is_durable(task):
                 async with pool.connection() as connection:
@@ -127,7 +142,7 @@ class ClusterBackend(BaseTaskBackend):
         lookups = self._lookups(result_id)
         fields = _known(self._answers(lookups))
         if fields is None:
-            with connections[self.settings.database].cursor() as cursor:
+            with self._database() as connection, connection.cursor() as cursor:
                 cursor.execute(outbox.FIND, [result_id])
                 row = cursor.fetchone()
             if row:
@@ -142,7 +157,8 @@ class ClusterBackend(BaseTaskBackend):
         """Like `get_result`, without a thread where `hooks.async_pool` gives a pool."""
         pool = hooks.async_pool()
         if pool is None:
-            return await super().aget_result(result_id)
+            with _in_djangos_thread():
+                return await super().aget_result(result_id)
         lookups = self._lookups(result_id)
         fields = _known(await self._answers_async(lookups))
         if fields is None:
@@ -159,6 +175,16 @@ class ClusterBackend(BaseTaskBackend):
     def link(self) -> Link:
         """This process's link to the cluster; `link.start()` opens its thread ahead of use."""
         return link_to(self.settings.address)
+
+    @contextmanager
+    def _database(self) -> Iterator[BaseDatabaseWrapper]:
+        connection = connections[self.settings.database]
+        try:
+            yield connection
+        finally:
+            # Nobody gives back what a coroutine borrowed in Django's thread.
+            if _for_a_coroutine.get() and not connection.in_atomic_block:
+                connection.close()
 
     @contextmanager
     def _sending[**P, R](
@@ -228,7 +254,7 @@ class ClusterBackend(BaseTaskBackend):
 
     def _answers(self, lookups: Sequence[Command]) -> list[Any]:
         futures = [self._ask(lookup) for lookup in lookups]
-        return [future.result(ANSWER_SECONDS) for future in futures]
+        return [_wait(future) for future in futures]
 
     async def _answers_async(self, lookups: Sequence[Command]) -> list[Any]:
         return await asyncio.gather(*(asyncio.wrap_future(self._ask(lookup)) for lookup in lookups))
@@ -237,6 +263,13 @@ class ClusterBackend(BaseTaskBackend):
         if fields is None:
             raise TaskResultDoesNotExist(f"no task {result_id}, or it ended too long ago")
         return stored(fields, self.alias)
+
+
+def _wait(future: Future[Any]) -> Any:
+    try:
+        return future.result(ANSWER_SECONDS)
+    except TimeoutError as error:
+        raise QueueUnavailable(f"no answer within {ANSWER_SECONDS} s") from error
 
 
 def _known(answers: Sequence[list[bytes]]) -> dict[str, str] | None:

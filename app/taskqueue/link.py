@@ -37,6 +37,9 @@ class _Item:
     done: Done
 
 
+_STOP = _Item((), lambda _: None)
+
+
 class Link:
     """The thread and its queue. Starts with the first command."""
 
@@ -79,6 +82,15 @@ class Link:
                 self._thread = threading.Thread(target=self._run, name="taskqueue", daemon=True)
                 self._thread.start()
 
+    def close(self) -> None:
+        """End the thread after what waits; a later command starts a new one."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._items.append(_STOP)
+            self._wake.set()
+            thread.join(TIMEOUT)
+
     def _put(self, item: _Item) -> None:
         self._items.append(item)
         if self._thread is None:
@@ -92,16 +104,18 @@ class Link:
                 self._wake.wait()
                 self._wake.clear()
                 while self._items:
-                    _exchange(
-                        cluster,
-                        [self._items.popleft() for _ in range(min(BATCH, len(self._items)))],
-                    )
+                    batch = [self._items.popleft() for _ in range(min(BATCH, len(self._items)))]
+                    _exchange(cluster, [item for item in batch if item is not _STOP])
+                    if any(item is _STOP for item in batch):
+                        cluster.close()
+                        return
 
 
 def _exchange(cluster: Cluster, batch: Sequence[_Item]) -> None:
+    """Run a batch and tell everybody; the thread outlives whatever goes wrong."""
     try:
         replies = cluster.run([item.command for item in batch])
-    except Exception as error:  # noqa: BLE001 - whoever waits must hear of it; the thread goes on
+    except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
         cluster.close()
         replies = [Reply(error=error) for _ in batch]
     for item, reply in zip(batch, replies, strict=True):
