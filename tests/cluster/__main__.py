@@ -24,7 +24,9 @@ from tests.proofs.harness import finish, say
 
 NAME = "cluster-test"
 BOUND = 420
-"""Seconds for everything but cleaning up."""
+"""Seconds for everything but diagnosis and cleaning up."""
+DIAGNOSIS = 30
+"""Seconds."""
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ def main() -> int:
         say(f"{NAME}: FAIL {failure}")
     finally:
         signal.alarm(0)
-        if cluster is not None:
+        if cluster is not None and not options.keep:
             cluster.stop()
     details = {"steps": run.seconds, "failure": failure}
     if failure:
@@ -92,6 +94,7 @@ def _release(release: Release, options: Namespace, run: Run) -> dict[str, Any]:
         purchase = _steps(release, options, run)
     except BaseException as error:
         say(f"{NAME}: {run.step} FAILED: {error}")
+        signal.alarm(DIAGNOSIS)
         diagnosis.show(release)
         raise
     finally:
