@@ -1,15 +1,18 @@
 """Strict input: unknown fields, coerced types and NUL characters are refused with a pointer."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 import pydantic
 from ninja import Schema
 from pydantic import ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
 
 from app.common.errors import BadRequest, FieldError, Invalid
 
 MAX_DEPTH = 32
+NUL = "Text must not contain NUL characters."
 
 
 class StrictSchema(Schema):
@@ -20,8 +23,8 @@ class StrictSchema(Schema):
     @model_validator(mode="before")
     @classmethod
     def _no_nul(cls, data: Any) -> Any:
-        if _has_nul(data):
-            raise ValueError("text must not contain NUL characters")
+        if _nul_at(data) is not None:
+            raise PydanticCustomError("nul", NUL)
         return data
 
 
@@ -37,6 +40,9 @@ def parse[S: pydantic.BaseModel](schema: type[S], body: bytes) -> S:
         raise BadRequest(f"The body is not valid JSON: {error}.", code="malformed_json") from error
     if not isinstance(data, dict):
         raise BadRequest("The body must be a JSON object.", code="malformed_json")
+    pointer = _nul_at(data)
+    if pointer is not None:
+        raise Invalid("Correct the listed fields.", errors=[FieldError(pointer, "nul", NUL)])
     try:
         return schema.model_validate(data)
     except pydantic.ValidationError as error:
@@ -50,13 +56,18 @@ def _field_errors(error: pydantic.ValidationError) -> list[FieldError]:
     ]
 
 
-def _has_nul(data: Any, depth: int = 0) -> bool:
-    if isinstance(data, str):
-        return "\0" in data
+def _nul_at(data: Any, pointer: str = "", depth: int = 0) -> str | None:
+    """The JSON pointer of the first text with a NUL character, which PostgreSQL cannot store."""
     if depth > MAX_DEPTH:
-        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+        raise BadRequest(f"Nested deeper than {MAX_DEPTH} levels.", code="malformed_json")
+    if isinstance(data, str):
+        return pointer if "\0" in data else None
+    inner: Iterable[tuple[Any, Any]] = ()
     if isinstance(data, dict):
-        return any(_has_nul(k, depth) or _has_nul(v, depth + 1) for k, v in data.items())
-    if isinstance(data, list):
-        return any(_has_nul(item, depth + 1) for item in data)
-    return False
+        if any("\0" in str(name) for name in data):
+            return pointer
+        inner = data.items()
+    elif isinstance(data, list):
+        inner = enumerate(data)
+    found = (_nul_at(value, f"{pointer}/{name}", depth + 1) for name, value in inner)
+    return next((at for at in found if at is not None), None)

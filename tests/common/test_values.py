@@ -121,7 +121,8 @@ def test_what_is_not_a_json_object_is_a_400(body: bytes) -> None:
             "/lines/0/x",
             "extra_forbidden",
         ),
-        (b'{"email":"a\\u0000","lines":[]}', "/", "value_error"),
+        (b'{"email":"a\\u0000","lines":[]}', "/email", "nul"),
+        (b'{"email":"a","lines":[{"variant":"\\u0000","quantity":1}]}', "/lines/0/variant", "nul"),
     ],
 )
 def test_each_mistake_has_a_pointer_and_a_code(body: bytes, pointer: str, code: str) -> None:
