@@ -47,7 +47,7 @@ types: .venv/.synced ## mypy, strict
 contracts: .venv/.synced ## Import contracts and dependency hygiene
 	@.venv/bin/lint-imports --no-cache && .venv/bin/deptry .
 hops: .venv/.synced ## Thread hops per route, exact
-	@$(PY) -m tests.proofs.hops
+	@$(PY) -m tests.proofs.hops || test $$? -eq 77
 prove: .venv/.synced ## Races and kills with exact counts (ROUNDS=, MUTANTS=1)
 	@$(PY) -m tests.proofs.last_unit
 	@$(PY) -m tests.proofs.kill_web
@@ -55,7 +55,7 @@ prove: .venv/.synced ## Races and kills with exact counts (ROUNDS=, MUTANTS=1)
 load: .venv/.synced ## Locust, 30 s, against devstack or HOST=; exits 1 on any failure
 	@$(PY) -m loadtests
 bench: .venv/.synced ## Ratios against the bare ASGI + psycopg limit, interleaved
-	@$(PY) -m benchmarks
+	@$(PY) -m benchmarks || test $$? -eq 77
 
 # --- ship --------------------------------------------------------------------------------------
 .PHONY: images chart cluster-test test-platform
@@ -65,7 +65,7 @@ chart: .venv/.synced ## Lint and render the chart
 	@$(PY) -m tests.platform
 test-platform: chart ## Alias of chart
 cluster-test: .venv/.synced ## Build, load, install, buy through the ingress, find the trace, uninstall
-	@$(PY) -m tests.cluster
+	@$(PY) -m tests.cluster || test $$? -eq 77
 
 # --- everything --------------------------------------------------------------------------------
 .PHONY: check
