@@ -65,6 +65,12 @@ class Parts:
     valkey: bool = True
     smtp: bool = True
 
+    @property
+    def names(self) -> str:
+        """For people: which ones these are."""
+        known = {"PostgreSQL": self.postgres, "Valkey Cluster": self.valkey, "SMTP sink": self.smtp}
+        return ", ".join(name for name, wanted in known.items() if wanted)
+
 
 @dataclass(slots=True, kw_only=True)
 class Stack:

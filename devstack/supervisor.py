@@ -66,7 +66,7 @@ class Supervisor:
         plan.require_ports()
         for server in plan.real_servers:
             say(f"  using {server} from the environment")
-        with step("PostgreSQL, Valkey Cluster, SMTP sink"):
+        with step(plan.parts.names or "no servers of our own"):
             self.stack = Stack.start(plan.state, ports=plan.ports, durable=True, parts=plan.parts)
             self.settings = plan.settings(self.stack)
             environment.write(plan.state / "env", describe(plan, self.settings))
@@ -103,7 +103,8 @@ class Supervisor:
     def _seed(self) -> None:
         """In the foreground, so that its progress bar is seen."""
         command = [sys.executable, "-m", "app", "seed", "--products", str(PRODUCTS)]
-        seed = subprocess.run(command, env=self._env(0), cwd=ROOT, check=False)
+        env = self._env(0) | {"DJANGO_COLORS": "nocolor"}  # it would paint the bar as an error
+        seed = subprocess.run(command, env=env, cwd=ROOT, check=False)
         if seed.returncode != 0:
             raise DevstackError(
                 f"`python -m app seed` ended with code {seed.returncode}: its output is above; "
@@ -153,8 +154,8 @@ class Supervisor:
 
     def _show(self, seconds: float) -> None:
         plan = self.plan
-        metrics = ", ".join(plan.metrics_urls.values())
-        rows = [("API", f"{plan.api_url}/api/v1/products"), ("Metrics", metrics)]
+        rows = [("API", f"{plan.api_url}/api/v1/products")]
+        rows += [("Metrics", f"{url}  {name}") for name, url in plan.metrics_urls.items()]
         if plan.parts.smtp:
             rows.append(("E-mails", f"http://{HOST}:{plan.ports.smtp_http}/"))
         if plan.parts.postgres:
