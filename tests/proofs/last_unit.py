@@ -40,15 +40,15 @@ def main() -> int:
     return proof.finish()
 
 
-def race(shop: Shop, proof: Proof, mutant: str, rounds: int) -> list[str]:
-    """So many rounds; what went wrong."""
+def race(shop: Shop, proof: Proof, mutant: str, rounds: int, servers: int = 2) -> list[str]:
+    """So many rounds; what went wrong. Two buyers, on as many servers as there are."""
     if mutant:
         shop.sql(mutant_app.DROP_CHECK)
     command = ["serve", "--port", "0"]
-    webs = [shop.spawn(command, f"web-{number}", change=mutant) for number in (1, 2)]
+    webs = [shop.spawn(command, f"web-{number}", change=mutant) for number in range(servers)]
     for web in webs:
         web.wait_for("/readyz", 60)
-    buyers = [buyer(web) for web in webs]
+    buyers = [buyer(webs[number % servers]) for number in range(2)]
     step = counter(f"last_unit {mutant}".strip(), rounds)
     outcomes: Counter[str] = Counter()
     for number, variant in enumerate(shop.new_variants(rounds, units=1)):

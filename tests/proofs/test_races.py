@@ -28,7 +28,9 @@ def test_the_last_unit_is_sold_once(lane: Lane) -> None:
 
 def test_a_lost_where_guard_is_seen(lane: Lane) -> None:
     proof = Proof("last_unit", 4)
-    violations = last_unit.race(_shop(lane, "guard"), proof, mutant_app.NO_WHERE_GUARD, 4)
+    violations = last_unit.race(
+        _shop(lane, "guard"), proof, mutant_app.NO_WHERE_GUARD, 4, servers=1
+    )
     assert "4 units were sold twice" in violations
     assert "more reserved than on hand (4 rows)" in violations
 
