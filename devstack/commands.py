@@ -17,9 +17,9 @@ from devstack import demo, disk, environment, registry, state
 from devstack.console import DIM, GREEN, RED, paint, say
 from devstack.errors import DevstackError
 from devstack.logs import follow
+from devstack.paths import ROOT
 from devstack.plan import Plan
 from devstack.process import answers
-from devstack.stack import ROOT
 from devstack.supervisor import Supervisor
 
 _START_SECONDS = 300.0

@@ -18,13 +18,12 @@ from psycopg import sql
 
 from devstack import account
 from devstack.errors import DevstackError
+from devstack.paths import ROOT
 from devstack.ports import HOST
 from devstack.process import Command, Process, launch
 
 DATABASE = "fashionistar"
-ROLES_SQL = (
-    Path(__file__).resolve().parent.parent / "charts" / "fashionistar" / "files" / "roles.sql"
-)
+ROLES_SQL = ROOT / "charts" / "fashionistar" / "files" / "roles.sql"
 SUPERUSER = "postgres"
 
 _SETTINGS = {

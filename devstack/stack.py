@@ -15,12 +15,12 @@ from typing import Any
 from devstack import disk
 from devstack.environment import clean_environment
 from devstack.errors import DevstackError
+from devstack.paths import ROOT
 from devstack.ports import HOST, find_free
 from devstack.postgres import SUPERUSER, Address, Passwords, Postgres
 from devstack.process import Command, Process, launch
 from devstack.valkey import PRIMARIES, Node, ValkeyCluster, seeds
 
-ROOT = Path(__file__).resolve().parent.parent
 _ATTEMPTS = 3
 
 

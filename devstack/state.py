@@ -9,15 +9,14 @@ import shutil
 from pathlib import Path
 
 from devstack.errors import DevstackError
+from devstack.paths import ROOT
 
 _held: dict[Path, int] = {}
 
 
 def default_directory() -> Path:
     """`.devstack/` in the repository, or FS_STATE."""
-    return Path(
-        os.environ.get("FS_STATE", Path(__file__).resolve().parent.parent / ".devstack")
-    ).resolve()
+    return Path(os.environ.get("FS_STATE", ROOT / ".devstack")).resolve()
 
 
 def lock(directory: Path) -> None:

@@ -15,13 +15,15 @@ from typing import NoReturn
 
 import psycopg
 
-from devstack import environment, registry, state
+from devstack import environment, registry, schema, state
 from devstack.console import BOLD, DIM, RED, YELLOW, paint, say, step
 from devstack.errors import DevstackError
+from devstack.paths import ROOT
 from devstack.plan import PRODUCTS, QUEUES, Plan, describe
 from devstack.ports import HOST
+from devstack.postgres import DATABASE
 from devstack.process import Process, launch
-from devstack.stack import ROOT, Stack, spawn_app
+from devstack.stack import Stack, spawn_app
 
 _RESTARTS = 5
 _DRAIN_SECONDS = 10.0
@@ -71,12 +73,19 @@ class Supervisor:
             self.settings = plan.settings(self.stack)
             environment.write(plan.state / "env", describe(plan, self.settings))
         with step("migrations"):
-            self._run_to_end("migrate")
+            self._migrate(self.stack.superuser_dsn() if plan.parts.postgres else "")
         with step(f"API, relay, worker; {PRODUCTS} products"):
             self._start_app()
             self._seed()
             self._wait_for_app()
         registry.write(plan.state, self._processes, ready=True)
+
+    def _migrate(self, own_database: str) -> None:
+        if own_database and schema.is_current(own_database, DATABASE):
+            return
+        self._run_to_end("migrate")
+        if own_database:
+            schema.remember(own_database, DATABASE)
 
     def _run_to_end(self, command: str) -> None:
         process = spawn_app(self.plan.state, [command], env=self._env(0), name=command)

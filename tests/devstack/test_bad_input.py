@@ -15,8 +15,8 @@ import pytest
 from devstack import state
 from devstack.__main__ import main
 from devstack.environment import clean_environment, given_settings
+from devstack.paths import ROOT
 from devstack.ports import HOST, find_free
-from devstack.stack import ROOT
 
 PORTS = {
     "API_PORT": 1,

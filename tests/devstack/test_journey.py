@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from devstack import environment, registry, state
+from devstack.paths import ROOT
 from devstack.ports import find_free, is_free
-from devstack.stack import ROOT
 from tests.support.waiting import wait_until
 
 Devstack = Callable[..., str]

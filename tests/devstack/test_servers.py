@@ -11,11 +11,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from devstack import account, registry, state
+from devstack import account, registry, schema, state
 from devstack.environment import APP_SETTINGS
 from devstack.errors import DevstackError
+from devstack.paths import ROOT
 from devstack.process import Command, launch
-from devstack.stack import ROOT, Stack
+from devstack.stack import Stack
 from devstack.valkey import SLOTS, Node
 from tests.support.waiting import wait_until
 
@@ -142,3 +143,18 @@ def test_every_setting_of_the_app_is_known_to_devstack() -> None:
     source = (ROOT / "app" / "config" / "settings.py").read_text()
     names = set(re.findall(r'env\.\w+\(\s*"([A-Z_]+)"', source))
     assert names - APP_SETTINGS == set()
+
+
+def test_migrations_are_skipped_only_while_nothing_has_changed(stack: Stack) -> None:
+    stack.create_database("stamped")
+    dsn = stack.superuser_dsn("stamped")
+    with psycopg.connect(dsn) as connection:
+        connection.execute("CREATE TABLE django_migrations (id int)")
+        connection.execute("INSERT INTO django_migrations VALUES (1), (2)")
+    assert not schema.is_current(dsn, "stamped")
+    schema.remember(dsn, "stamped")
+    assert schema.is_current(dsn, "stamped")
+    with psycopg.connect(dsn) as connection:
+        connection.execute("DELETE FROM django_migrations WHERE id = 2")  # undone by hand
+    assert not schema.is_current(dsn, "stamped")
+    stack.drop_database("stamped")

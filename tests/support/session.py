@@ -14,8 +14,9 @@ import redis
 from devstack import state
 from devstack.environment import clean_environment
 from devstack.errors import DevstackError
+from devstack.paths import ROOT
 from devstack.ports import HOST, find_free
-from devstack.stack import ROOT, Stack
+from devstack.stack import Stack
 from tests.support import database
 
 _RUNS = ROOT / ".devstack" / "pytest"

@@ -13,8 +13,8 @@ from django.db import connection
 from django.tasks import TaskResultStatus
 
 from app.taskqueue.models import OutboxTask
+from devstack.paths import ROOT
 from devstack.process import Process
-from devstack.stack import ROOT
 from tests.support.waiting import wait_until
 from tests.taskqueue.jobs import add, hold, record
 from tests.taskqueue.support import Queue, effects, finished, outbox_rows
