@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 class NoTargetError(Exception):
@@ -21,7 +23,18 @@ def find_host(given: str | None) -> str:
     if not host.startswith(("http://", "https://")):
         message = f"HOST must be a URL such as http://127.0.0.1:8000, not {host!r}"
         raise NoTargetError(message)
+    _require_listener(host)
     return host.rstrip("/")
+
+
+def _require_listener(host: str) -> None:
+    try:
+        parts = urlsplit(host)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((str(parts.hostname), port), timeout=5).close()
+    except (OSError, ValueError) as error:
+        message = f"Nothing answers at {host} ({error}): is it running? (`make status`)"
+        raise NoTargetError(message) from None
 
 
 def _devstack_url() -> str:

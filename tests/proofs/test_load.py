@@ -67,8 +67,10 @@ def test_sold_out_is_an_answer_and_not_a_failure(tmp_path: Path) -> None:
     assert counts["failures"] == 0
 
 
-def test_without_a_server_it_says_what_to_do(tmp_path: Path) -> None:
-    code, last_line, counts = _load(tmp_path, "")
+@pytest.mark.parametrize("host", ["", "shop.example", "http://127.0.0.1:1"])
+def test_without_a_server_it_says_what_to_do(tmp_path: Path, host: str) -> None:
+    """No devstack, a HOST that a shell exports as its machine's name, a dead server."""
+    code, last_line, counts = _load(tmp_path, host)
     assert code == 1
     assert last_line == "RESULT load FAIL reason=no_target"
     assert counts["reason"] == "no_target"
