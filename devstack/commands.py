@@ -85,6 +85,8 @@ def down(directory: Path) -> int:
     """Stop the supervisor, or what is left of a killed one."""
     if state.is_locked(directory):
         pid = state.holder(directory)
+        if not pid:
+            raise DevstackError("The devstack has only just been started: try again.")
         say(f"Stopping the devstack (pid {pid}): requests, then the outbox, then the servers")
         began = time.monotonic()
         _end(directory, pid)
@@ -137,10 +139,12 @@ def _environment(directory: Path) -> dict[str, str]:
 
 
 def _end(directory: Path, pid: int) -> None:
+    """Until the supervisor itself is gone, not only what it ran."""
+    born = registry.born(pid)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_SECONDS
-    while state.is_locked(directory) and time.monotonic() < deadline:
+    while born and registry.born(pid) == born and time.monotonic() < deadline:
         time.sleep(0.05)
     if state.is_locked(directory):
         with contextlib.suppress(ProcessLookupError):
