@@ -73,7 +73,7 @@ class Primary:
     """A primary as `CLUSTER NODES` of itself shows it."""
 
     replicas: int  # known replicas of this primary, reachable or not
-    cluster_has_replicas: bool  # some other node is a replica, or has failed and may become one
+    cluster_has_replicas: bool  # some other node is a replica, or owns no slots and may become one
 
 
 def parse_nodes(reply: bytes) -> Primary:
@@ -81,11 +81,9 @@ def parse_nodes(reply: bytes) -> Primary:
     rows = [line.split() for line in reply.decode().splitlines() if line.strip()]
     me = next(row[0] for row in rows if "myself" in row[2].split(","))
     replicas = sum(row[3] == me and "slave" in row[2].split(",") for row in rows)
-    return Primary(replicas, any(_is_spare(row[2].split(","), row[8:]) for row in rows))
-
-
-def _is_spare(flags: Sequence[str], slots: Sequence[str]) -> bool:
-    return "slave" in flags or ("master" in flags and "fail" in flags and not slots)
+    others = [row for row in rows if row[0] != me]
+    # Just after a failover the old primary still calls itself a master, without slots.
+    return Primary(replicas, any("slave" in row[2].split(",") or not row[8:] for row in others))
 
 
 def durability(primary: Primary, config: dict[str, str] | None) -> Durability:

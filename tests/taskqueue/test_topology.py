@@ -28,8 +28,8 @@ def test_owners_by_announced_endpoint() -> None:
     assert topology.primaries == (Node("10.0.0.1", 7001), Node("b.example", 7002))
     assert key_slot(b"{fs:t:a:0}") == 6282
     assert topology.owner("{fs:t:a:0}:task:1") == Node("10.0.0.1", 7001)
-    assert key_slot(b"{fs:t:b:0}") > 8191
-    assert topology.owner("{fs:t:b:0}:task:1") == Node("b.example", 7002)
+    assert key_slot(b"{fs:t:c:0}") > 8191
+    assert topology.owner("{fs:t:c:0}:task:1") == Node("b.example", 7002)
     assert topology.owner("{fs:t:default:0}") == topology.owner("{fs:t:default:0}:ready")
 
 
@@ -50,6 +50,7 @@ def test_unowned_slot_and_empty_cluster() -> None:
 ME = "aaa 10.0.0.1:7001@17001,name myself,master - 0 0 1 connected 0-5460"
 OTHER = "bbb 10.0.0.2:7002@17002 master - 0 0 2 connected 5461-16383"
 REPLICA = "ccc 10.0.0.3:7003@17003 slave {of} 0 0 1 connected"
+DEMOTED = "eee 10.0.0.5:7005@17005 master - 0 0 1 connected"
 FAILED = "ddd 10.0.0.4:7004@17004 master,fail - 0 0 1 disconnected"
 ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
 
@@ -61,6 +62,7 @@ ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
         ([ME, OTHER, REPLICA.format(of="aaa")], Primary(1, cluster_has_replicas=True)),
         ([ME, OTHER, REPLICA.format(of="bbb")], Primary(0, cluster_has_replicas=True)),
         ([ME, OTHER, FAILED], Primary(0, cluster_has_replicas=True)),
+        ([ME, OTHER, DEMOTED], Primary(0, cluster_has_replicas=True)),
     ],
 )
 def test_replicas_as_a_primary_knows_them(lines: list[str], expected: Primary) -> None:

@@ -6,6 +6,9 @@
 local id, run_after, unique = ARGV[1], tonumber(ARGV[3]), ARGV[6]
 local known = redis.call('HGET', key(id), 's')
 if known then
+  -- Changes nothing, but is a write: WAIT counts the writes of its own connection, and the one that
+  -- put the task here may have been another's, not replicated yet. The relay relies on it.
+  redis.call('HSET', key(id), 's', known)
   return known
 end
 local t = now()
