@@ -3,7 +3,7 @@
 Each round puts one piece on sale. Two customers, on keep-alive connections to two `serve`
 processes, have sent all but the last byte of their checkout; then both last bytes go out. Exactly
 one gets 201, the other 409 out_of_stock; at the end the counters equal the ledger and the live
-reservations.
+reservations, and only the orders that were placed have a task.
 
 Planted bugs, each in its own database without the CHECK constraint: `no_where_guard` (the UPDATE
 lost its condition) and `no_row_lock` (availability is read without a lock, then written without the
@@ -99,6 +99,9 @@ def _judge(shop: Shop, outcomes: Counter[str], rounds: int) -> list[str]:
         violations.append(f"{sold} units were sold twice")
     if _orders(shop) != rounds:
         violations.append(f"{_orders(shop)} orders for {rounds} units")
+    tasks = shop.number("SELECT count(*) FROM taskqueue_outbox")  # no relay runs: all are here
+    if tasks != _orders(shop):
+        violations.append(f"{tasks} e-mail tasks for {_orders(shop)} orders")
     return violations + shop.bookkeeping()
 
 

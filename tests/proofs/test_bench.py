@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from benchmarks import __main__ as bench
 from benchmarks import bare, generator, summary
 from tests.proofs.fake_shop import FakeShop, serving
 
@@ -48,3 +51,19 @@ def test_generators_count_requests_and_errors(
     assert load.errors == 1
     assert 10 < load.requests <= shop.requests
     assert 0 < load.p50_ms <= load.p99_ms
+
+
+def test_contestants_must_give_the_same_answer(tmp_path: Path) -> None:
+    """Else they do not do the same work, and no ratio means anything."""
+    same = bench.Endpoint("list", ["/api/v1/products?limit=2"], tmp_path / "paths")
+    different = bench.Endpoint("order", ["/api/v1/orders/ord_0"], tmp_path / "paths")
+    shop, forgetful = FakeShop(), FakeShop()
+    shop.orders["ord_0"], forgetful.orders["ord_0"] = {"id": "ord_0"}, {"id": "ord_1"}
+    with serving(shop) as one, serving(forgetful) as other:
+        contestants: Any = {
+            bench.BARE: SimpleNamespace(url=one),
+            "ours": SimpleNamespace(url=other),
+        }
+        bench._verify(contestants, [same])
+        with pytest.raises(bench.BenchError, match="different_answers: /api/v1/orders/ord_0"):
+            bench._verify(contestants, [same, different])
