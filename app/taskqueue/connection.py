@@ -11,12 +11,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from django.core.exceptions import ImproperlyConfigured
-from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
-from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.asyncio.connection import Connection as AsyncConnection
 from redis.asyncio.connection import SSLConnection as AsyncSSLConnection
 from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import Connection, SSLConnection
 from redis.retry import Retry
 
@@ -73,27 +70,6 @@ class QueueAddress:
         """Like `connect`, for asyncio."""
         kind = AsyncSSLConnection if self.tls else AsyncConnection
         return kind(host=node.host, port=node.port, retry=_never(), **self.options(timeout=timeout))
-
-    def client(self, *, timeout: float = 2.0) -> RedisCluster:
-        """A thread-safe redis-py cluster client (for caches, limits and tools; not the queue)."""
-        return RedisCluster(
-            startup_nodes=[
-                ClusterNode(node.host, node.port)  # type: ignore[no-untyped-call]
-                for node in self.seeds
-            ],
-            dynamic_startup_nodes=False,
-            ssl=self.tls,
-            **self.options(timeout=timeout),
-        )
-
-    def async_client(self, *, timeout: float = 2.0) -> AsyncRedisCluster:
-        """Like `client`, for one event loop."""
-        return AsyncRedisCluster(
-            startup_nodes=[AsyncClusterNode(node.host, node.port) for node in self.seeds],
-            dynamic_startup_nodes=False,
-            ssl=self.tls,
-            **self.options(timeout=timeout),
-        )
 
 
 def _never() -> Retry:
