@@ -92,7 +92,6 @@ class Lane:
         failures = 0
         try:
             while not self._stopping:
-                hooks.tick("worker", self.queue)
                 try:
                     failures = 0 if await self._turn() else failures
                 except QueueUnavailable as error:
@@ -130,13 +129,21 @@ class Lane:
             raise QueueUnavailable(f"{self.tag}: claim failed: {error}") from error
         due, taken_back, died, rows = answer
         claimed = Claimed(
-            jobs=[Job.of(self.tag, row) for row in rows],
+            jobs=[job for row in rows if (job := self._job(row)) is not None],
             next_due=due / 1000 if due >= 0 else None,
             taken_back=taken_back,
             died=[task_id.decode() for task_id in died],
         )
         self._report(claimed)
         return claimed
+
+    def _job(self, row: list[bytes]) -> Job | None:
+        try:
+            return Job.of(self.tag, row)
+        except (ValueError, KeyError):
+            # Not ours to repair: its lease ends, and after its last attempt it is a dead letter.
+            log.exception("task.unreadable %r", row[0])
+            return None
 
     def _report(self, claimed: Claimed) -> None:
         if claimed.taken_back:

@@ -19,7 +19,9 @@ _TAKE = """
         SELECT id FROM taskqueue_outbox
         WHERE run_after <= %s AND (%s::text[] IS NULL OR queue = ANY(%s))
         ORDER BY priority DESC, run_after, id LIMIT 1)
-    RETURNING envelope::text"""
+    RETURNING envelope::text, queue, unique_key"""
+
+_MERGE = "DELETE FROM taskqueue_outbox WHERE queue = %s AND unique_key = %s"
 
 
 def drain(
@@ -28,7 +30,8 @@ def drain(
     """Run all tasks that are due at `now` (default: the present), highest priority first, with
     those that they enqueue; returns their results in the order they ran.
 
-    A task's exception is raised, as no retry is wanted in a test. Nothing touches the cluster.
+    A task's exception is raised, as no retry is wanted in a test. Tasks that share a unique key run
+    once. Nothing touches the cluster.
     """
     owner = task_backends[backend]
     assert isinstance(owner, ClusterBackend)
@@ -45,7 +48,12 @@ def _take(backend: ClusterBackend, queues: list[str] | None, now: datetime | Non
     with connections[backend.settings.database].cursor() as cursor:
         cursor.execute(_TAKE, [due, queues, queues])
         row = cursor.fetchone()
-    return row[0] if row else None
+        if row is None:
+            return None
+        text, queue, unique_key = row
+        if unique_key is not None:
+            cursor.execute(_MERGE, [queue, unique_key])
+    return str(text)
 
 
 def _run(text: str, alias: str) -> "TaskResult[..., Any]":

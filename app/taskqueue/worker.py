@@ -183,6 +183,8 @@ class Worker:
     async def _beat(self) -> None:
         """Renew leases. A lease that is gone ends an async task; a thread's result is refused."""
         while True:
+            for queue in self.queues:
+                hooks.tick("worker", queue)
             await asyncio.sleep(BEAT)
             now = asyncio.get_running_loop().time()
             due = [r for r in self._running.values() if r.renew_at <= now and not r.lost]

@@ -2,7 +2,7 @@
 
 import pickle
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import pytest
@@ -19,7 +19,7 @@ from app.taskqueue.envelope import (
     retry_delay,
 )
 from app.taskqueue.ids import new_id, shard_of, tag
-from tests.taskqueue.jobs import add, async_add, fail_until
+from tests.taskqueue.jobs import add, async_add, attempt_number, fail_until
 
 
 def test_decorated_functions_are_durable_tasks_of_our_backend() -> None:
@@ -41,6 +41,18 @@ def test_using_changes_a_copy() -> None:
     assert (changed.priority, changed.max_attempts, changed.unique_key) == (7, 2, "order:1")
     assert changed.run_after == later
     assert (add.priority, add.max_attempts, add.unique_key) == (0, 5, None)
+
+
+if TYPE_CHECKING:  # mypy's own test: an ignore that is not needed is an error there
+    # Keyword names, types and options are checked where a task is enqueued.
+    add.enqueue(1, right=2)
+    add.enqueue("1", 2)  # type: ignore[arg-type]
+    add.using(priority=1).enqueue(1)  # type: ignore[call-arg]
+    add.using(prio=1)  # type: ignore[call-arg]
+    attempt_number.enqueue()
+    attempt_number.enqueue(1)  # type: ignore[call-arg]
+    total: int = add.enqueue(1, 2).return_value
+    task(max_attempt=3)  # type: ignore[call-overload]
 
 
 def test_tasks_pickle() -> None:
