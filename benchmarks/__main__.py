@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import traceback
 import urllib.parse
 import urllib.request
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ import psycopg
 
 from benchmarks import generator, servers, summary
 from devstack import state
+from devstack.errors import DevstackError
 from devstack.ports import find_free
 from devstack.process import Process
 from devstack.stack import Stack
@@ -60,6 +62,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with Stack.start(home) as stack:
             rows, exports = _bench(options, stack, home)
+    except (subprocess.SubprocessError, DevstackError, OSError) as error:
+        traceback.print_exc()
+        return _finish("FAIL", {"reason": type(error).__name__}, [])
     except BenchError as error:
         return _finish("FAIL", {"reason": error.reason, "where": error.where}, [])
     finally:
@@ -163,8 +168,16 @@ def _verify(contestants: dict[str, Process], endpoints: list[Endpoint]) -> None:
         bodies = {name: _get(process.url + path) for name, process in contestants.items()}
         for name, body in bodies.items():
             if body != bodies[BARE]:
-                print(f"bare: {bodies[BARE]!r}\n{name}: {body!r}", file=sys.stderr)
+                _show_difference(name, bodies[BARE], body)
                 raise BenchError("different_answers", path)
+
+
+def _show_difference(name: str, expected: bytes, body: bytes) -> None:
+    pairs = enumerate(zip(expected, body, strict=False))
+    start = next((at for at, (one, other) in pairs if one != other), len(expected))
+    begin = max(0, start - 60)
+    for who, text in ((BARE, expected), (name, body)):
+        print(f"{who}: …{text[begin : start + 60].decode(errors='replace')}…", file=sys.stderr)
 
 
 def _rounds(

@@ -28,17 +28,17 @@ Pool = AsyncConnectionPool[AsyncConnection[tuple[Any, ...]]]
 LIST = "/api/v1/products"
 DETAIL = "/api/v1/products/"
 CURRENCY = "NGN"
-NEWEST = 2**63 - 1
+NEWEST = uuid.UUID(int=2**128 - 1)
 
 _LIST: LiteralString = """
-SELECT p.id, p.public_id, p.slug, p.name, s.public_id, s.name,
+SELECT p.public_id, p.slug, p.name, s.public_id, s.name,
        (SELECT price.amount_minor FROM inventory_price price
         JOIN inventory_variant v ON v.id = price.variant_id
         WHERE v.product_id = p.id AND price.currency = %s
         ORDER BY price.amount_minor LIMIT 1)
 FROM inventory_product p JOIN authentication_seller s ON s.id = p.seller_id
-WHERE p.status = 'active' AND s.status = 'active' AND p.id < %s
-ORDER BY p.id DESC LIMIT %s"""
+WHERE p.status = 'active' AND s.status = 'active' AND p.public_id < %s
+ORDER BY p.public_id DESC LIMIT """
 
 _DETAIL: LiteralString = """
 SELECT p.public_id, p.slug, p.name, p.description, s.public_id, s.name,
@@ -50,6 +50,7 @@ WHERE p.status = 'active' AND s.status = 'active' AND p.slug = %s
 ORDER BY v.position, v.id"""
 
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+_TO_PYTHON = str.maketrans(_DIGITS, "0123456789abcdefghijklmnopqrstuv")
 _PAIRS = [high + low for high in _DIGITS for low in _DIGITS]
 
 
@@ -62,6 +63,11 @@ def typeid(prefix: str, value: uuid.UUID) -> str:
 def price(amount: int | None) -> dict[str, Any] | None:
     """An amount with its currency."""
     return None if amount is None else {"amount_minor": amount, "currency": CURRENCY}
+
+
+def uuid_of(text: str) -> uuid.UUID:
+    """The id in its public form."""
+    return uuid.UUID(int=int(text.rpartition("_")[2].translate(_TO_PYTHON), 32))
 
 
 class Bare:
@@ -97,9 +103,9 @@ class Bare:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    async def _rows(self, query: LiteralString, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    async def _rows(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(query, values, prepare=True)
+            cursor = await connection.execute(query.encode(), values, prepare=True)
             return await cursor.fetchall()
 
     async def _list(self, query: dict[str, list[str]]) -> dict[str, Any]:
@@ -107,19 +113,21 @@ class Bare:
         before = NEWEST
         if "cursor" in query:
             text = query["cursor"][0]
-            (before,) = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        rows = await self._rows(_LIST, (CURRENCY, before, limit + 1))
+            (last,) = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+            before = uuid_of(last)
+        # The limit stands in the text: PostgreSQL plans a page of unknown size worse.
+        rows = await self._rows(f"{_LIST}{limit + 1:d}", (CURRENCY, before))
         following = None
         if len(rows) > limit:
-            raw = orjson.dumps([rows[limit - 1][0]])
+            raw = orjson.dumps([typeid("prd", rows[limit - 1][0])])
             following = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
         items = [
             {
-                "id": typeid("prd", row[1]),
-                "slug": row[2],
-                "name": row[3],
-                "seller": {"id": typeid("sel", row[4]), "name": row[5]},
-                "price": price(row[6]),
+                "id": typeid("prd", row[0]),
+                "slug": row[1],
+                "name": row[2],
+                "seller": {"id": typeid("sel", row[3]), "name": row[4]},
+                "price": price(row[5]),
             }
             for row in rows[:limit]
         ]

@@ -35,6 +35,7 @@ def test_the_bare_application_spells_identifiers_as_the_product_does() -> None:
     for _ in range(100):
         value = ids.uuid7()
         assert bare.typeid("prd", value) == ids.encode("prd", value)
+        assert bare.uuid_of(ids.encode("prd", value)) == value
 
 
 @pytest.mark.parametrize("kind", [generator.Wrk, generator.PythonClient])
