@@ -181,4 +181,4 @@ def test_product_imports_declared_packages_only() -> None:
 )
 def test_planted_dependency_is_caught(copy: Path, line: str, finding: str) -> None:
     plant(copy, "app/common/ids.py", line)
-    assert misplaced(copy) == [finding]
+    assert finding in misplaced(copy)
