@@ -79,11 +79,6 @@ class ThreadBank:
                 return
         self._free.append(thread)
 
-    def shutdown(self) -> None:
-        """End all idle threads."""
-        for thread in self._free:
-            thread.shutdown(wait=False)
-
 
 class RequestThread(Executor):
     """The executor of one request: takes a thread of the bank at the first call, keeps it until
@@ -131,6 +126,9 @@ class RequestThread(Executor):
         self._released = True
         thread, self._thread = self._thread, None
         if thread is None:
+            if self._queue:
+                self._queue = []
+                self._bank.waiting.remove(self)
             return
         if self._running is None or self._running.done():
             self._bank.give_back(thread)

@@ -117,7 +117,11 @@ def problem(
     """A finished `application/problem+json` response."""
     body = document(status=status, code=code, title=title, detail=detail, **members)
     return HttpResponse(
-        orjson.dumps(body, default=str), content_type=CONTENT_TYPE, status=status, headers=headers
+        orjson.dumps(body, default=str),
+        content_type=CONTENT_TYPE,
+        status=status,
+        # A cached 404 would hide the thing from whoever may see it.
+        headers={"Cache-Control": "no-store", **(headers or {})},
     )
 
 

@@ -15,7 +15,7 @@ from asgiref.sync import ThreadSensitiveContext
 from django.conf import settings
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest, get_script_prefix
-from django.http import FileResponse, HttpRequest, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 from django.urls import ResolverMatch, set_script_prefix, set_urlconf
 
@@ -25,7 +25,8 @@ from app.common.errors import not_allowed
 from app.telemetry.asgi import ROUTE, Message, Receive, Scope, Send
 
 NO_BODY = frozenset({204, 304})
-ANY_HOST = frozenset({"/livez", "/readyz"})
+PROBES = frozenset({"/livez", "/readyz"})
+"""Paths that answer any Host: the kubelet asks by address."""
 
 
 class LazyHandler(ASGIHandler):
@@ -144,13 +145,11 @@ class LazyHandler(ASGIHandler):
         set_urlconf(settings.ROOT_URLCONF)
         response: HttpResponseBase = await self._middleware_chain(request)  # type: ignore[attr-defined]
         response._resource_closers.append(request.close)  # type: ignore[attr-defined]
-        if isinstance(response, FileResponse):
-            response.block_size = self.chunk_size
         return response
 
     async def _get_response_async(self, request: ASGIRequest) -> HttpResponseBase:
         try:
-            if request.path not in ANY_HOST:
+            if request.path not in PROBES:
                 request.get_host()
             response: HttpResponseBase = await super()._get_response_async(request)  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001  # the last border: an answer for everything

@@ -6,6 +6,7 @@ async pool. Models, lookups and migrations stay Django. Use it for the few hotte
 (performance.md section 3.2).
 """
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from django.db import connection
 from django.db.models import Expression, Field, QuerySet
 from opentelemetry import trace
 from psycopg.types.json import set_json_loads
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 Row = tuple[Any, ...]
 
@@ -68,8 +69,10 @@ class HotQuery:
         with self._span(sql):
             try:
                 return await _fetch(sql, values)
-            except (psycopg.OperationalError, psycopg.InterfaceError):
-                await hot_pool().check()  # the server restarted: replace dead connections, once
+            except psycopg.OperationalError as error:
+                if not _connection_died(error):
+                    raise
+                await _replace_dead_connections()
                 return await _fetch(sql, values)
 
     async def first(self, **params: Any) -> Row | None:
@@ -96,6 +99,27 @@ class HotQuery:
             yield
 
 
+def _connection_died(error: psycopg.OperationalError) -> bool:
+    """The server went away or told us to; not a timeout of the pool or of the statement."""
+    if isinstance(error, (PoolTimeout, TooManyRequests, PoolClosed)):
+        return False
+    return error.sqlstate is None or error.sqlstate.startswith("57P0")
+
+
+async def _replace_dead_connections() -> None:
+    """Check every idle connection, once for all requests that met a dead one."""
+    global _checking  # noqa: PLW0603
+    if _checking is None:
+        _checking = asyncio.ensure_future(hot_pool().check())
+        _checking.add_done_callback(_checked)
+    await asyncio.shield(_checking)
+
+
+def _checked(_: asyncio.Future[None]) -> None:
+    global _checking  # noqa: PLW0603
+    _checking = None
+
+
 async def _fetch(sql: str, values: list[Any]) -> list[Row]:
     async with hot_pool().connection() as conn:
         cursor = await conn.execute(sql, values, prepare=True)
@@ -103,10 +127,11 @@ async def _fetch(sql: str, values: list[Any]) -> list[Row]:
 
 
 _pool: AsyncConnectionPool[psycopg.AsyncConnection[Row]] | None = None
+_checking: asyncio.Future[None] | None = None
 
 
 async def open_pool(conninfo: str, *, size: int, max_lifetime: float, max_wait: float) -> None:
-    """Open the process's async pool and compile every HotQuery. Called by the lifespan, once."""
+    """Open the process's async pool and compile what is known. Called by the lifespan, once."""
     global _pool  # noqa: PLW0603  # one pool a process, like Django's own connections
     _pool = AsyncConnectionPool(
         conninfo,
@@ -146,11 +171,6 @@ def hot_pool() -> AsyncConnectionPool[psycopg.AsyncConnection[Row]]:
     return _pool
 
 
-async def ping() -> str:
-    """'' when the database answers within two seconds, else the reason."""
-    try:
-        async with hot_pool().connection(timeout=2) as conn:
-            await conn.execute("SELECT 1")
-    except (psycopg.Error, PoolTimeout) as error:
-        return str(error).strip()
-    return ""
+def current_pool() -> AsyncConnectionPool[psycopg.AsyncConnection[Row]] | None:
+    """The async pool of this process, if it has one."""
+    return _pool

@@ -9,7 +9,12 @@ from typing import Any
 
 import psycopg
 import structlog
-from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.core.exceptions import (
+    BadRequest,
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+)
 from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.multipartparser import MultiPartParserError
@@ -89,6 +94,8 @@ def _from_django(request: HttpRequest, error: Exception) -> HttpResponse:
             response = _problem(request, 404, detail="There is nothing at this address.")
         case PermissionDenied():
             response = _problem(request, 403)
+        case RequestDataTooBig():
+            response = _problem(request, 413, code="body_too_large")
         case SuspiciousOperation() | BadRequest() | MultiPartParserError():
             response = _problem(request, 400, detail="Check the Host header, address and body.")
         case _:
@@ -99,7 +106,7 @@ def _from_django(request: HttpRequest, error: Exception) -> HttpResponse:
 def _unforeseen(request: HttpRequest, error: Exception) -> HttpResponse:
     scope = getattr(request, "scope", {})
     scope[ERROR_TYPE] = type(error).__name__
-    log.error("http.unhandled_exception", exc_info=error, **{"error.type": type(error).__name__})
+    log.error("http.unhandled_exception", exc_info=error)
     return _problem(
         request, 500, code="internal_error", detail="Our mistake. Quote the request_id to support."
     )

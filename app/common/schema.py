@@ -51,9 +51,14 @@ def parse[S: pydantic.BaseModel](schema: type[S], body: bytes) -> S:
 
 def _field_errors(error: pydantic.ValidationError) -> list[FieldError]:
     return [
-        FieldError("/" + "/".join(map(str, item["loc"])), item["type"], item["msg"])
+        FieldError(_pointer(item["loc"]), item["type"], item["msg"])
         for item in error.errors(include_url=False, include_input=False, include_context=False)
     ]
+
+
+def _pointer(path: Iterable[str | int]) -> str:
+    """The JSON pointer (RFC 6901) of a place in the body; '' is the whole body."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
 def _nul_at(data: Any, pointer: str = "", depth: int = 0) -> str | None:

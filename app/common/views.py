@@ -72,8 +72,6 @@ class _View(APIView):
 
     def _not_allowed(self, request: HttpRequest) -> HttpResponse:
         allowed = [m.upper() for m in self.http_method_names if hasattr(self, m)]
-        if "GET" in allowed:
-            allowed.append("HEAD")
         return not_allowed(request, ", ".join(allowed))
 
 

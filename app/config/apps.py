@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 
 from django.apps import AppConfig
 
+from app.common import hotquery
 from app.config import process
 from app.taskqueue.envelope import Envelope
 from app.taskqueue.hooks import hooks
@@ -23,6 +24,8 @@ class Config(AppConfig):
         hooks.observe = tasks.observe
         hooks.tick = tasks.tick
         hooks.start = process.start
+        hooks.stop = process.stop
+        hooks.async_pool = hotquery.current_pool
         hooks.quiet = tracing.quiet
 
 

@@ -5,15 +5,17 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import django
+import orjson
 from django.conf import settings
 from django.db import connection
-from psycopg.conninfo import make_conninfo
 
 django.setup(set_prefix=False)
 
 from app.common import hotquery  # noqa: E402  # after setup: it loads the models
-from app.common.handler import LazyHandler  # noqa: E402
-from app.config.urls import HOT_PREFIXES, PROBES  # noqa: E402
+from app.common.errors import document  # noqa: E402
+from app.common.handler import PROBES, LazyHandler  # noqa: E402
+from app.config import health  # noqa: E402
+from app.config.urls import HOT_PREFIXES  # noqa: E402
 from app.telemetry import metrics  # noqa: E402
 from app.telemetry.asgi import App, Receive, Scope, Send, Telemetry  # noqa: E402
 
@@ -43,17 +45,8 @@ class Lifespan:
 
     @staticmethod
     async def _open() -> None:
-        database = settings.DATABASES["default"]
-        options = {k: v for k, v in database["OPTIONS"].items() if k != "pool"}
         await hotquery.open_pool(
-            make_conninfo(
-                host=database["HOST"],
-                port=database["PORT"],
-                dbname=database["NAME"],
-                user=database["USER"],
-                password=database["PASSWORD"],
-                **options,
-            ),
+            settings.HOT_DSN,
             size=settings.HOT_POOL_SIZE,
             max_lifetime=settings.DB_MAX_LIFETIME,
             max_wait=settings.DB_POOL_TIMEOUT,
@@ -65,6 +58,7 @@ class Lifespan:
 
     @staticmethod
     async def _close() -> None:
+        await health.probe.close()
         await hotquery.close_pool()
         connection.close_pool()  # type: ignore[attr-defined]
 
@@ -74,9 +68,22 @@ def is_hot(method: str, path: str) -> bool:
     return method in {"GET", "HEAD"} and path.startswith(HOT_PREFIXES)
 
 
+def too_large(limit: int) -> bytes:
+    """The problem document of a 413."""
+    return orjson.dumps(
+        document(status=413, code="body_too_large", detail=f"Send at most {limit} bytes.")
+    )
+
+
 handler = LazyHandler(settings.REQUEST_THREADS)
 metrics.threads_busy.set_function(lambda: handler.bank.busy)
 metrics.threads_waiting.set_function(lambda: len(handler.bank.waiting))
 application = Lifespan(
-    Telemetry(handler, is_hot=is_hot, body_limit=settings.MAX_BODY_BYTES, quiet=PROBES)
+    Telemetry(
+        handler,
+        is_hot=is_hot,
+        body_limit=settings.MAX_BODY_BYTES,
+        too_large=too_large,
+        quiet=PROBES,
+    )
 )

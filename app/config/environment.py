@@ -1,10 +1,17 @@
 """Reading settings from the environment: a missing or malformed name stops the start, by name."""
 
 import os
+from collections.abc import Collection
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+import psycopg
 from django.core.exceptions import ImproperlyConfigured
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import ConnectionPool
+
+SMTP_PORTS = {"smtp": 25, "smtps": 465, "smtp+starttls": 587}
 
 
 def required(name: str, example: str) -> str:
@@ -40,9 +47,31 @@ def whole(name: str, default: int, *, minimum: int = 0, maximum: int = 1_000_000
     return int(parsed)
 
 
-def listed(name: str) -> list[str]:
-    """A comma-separated list, empty parts dropped."""
-    return [part.strip() for part in text(name).split(",") if part.strip()]
+def listed(value: str) -> list[str]:
+    """The parts of a comma-separated value, empty ones dropped."""
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def choice(name: str, default: str, known: Collection[str]) -> str:
+    """One of the known words. Raises ImproperlyConfigured."""
+    value = text(name, default).upper()
+    if value not in known:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    return value
+
+
+def address(name: str, value: str, example: str, schemes: Collection[str]) -> SplitResult:
+    """A URL with one of the schemes, a host and a port that is a number (or none).
+
+    Raises ImproperlyConfigured with the example.
+    """
+    try:
+        parts = urlsplit(value)
+        if parts.scheme in schemes and parts.hostname and parts.port != 0:
+            return parts
+    except ValueError:  # an open bracket, or a port that is no number
+        pass
+    raise ImproperlyConfigured(f"{name} must look like {example}")
 
 
 def database(name: str, url: str, password: str) -> dict[str, Any]:
@@ -50,22 +79,17 @@ def database(name: str, url: str, password: str) -> dict[str, Any]:
 
     `password` replaces the one in the URL when set; query parameters go to libpq.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in {"postgres", "postgresql"} or not parts.path.strip("/"):
-        raise ImproperlyConfigured(
-            f"{name} must look like postgresql://user:password@host:5432/fashionistar"
-        )
-    try:
-        port = parts.port
-    except ValueError:
-        raise ImproperlyConfigured(f"{name} has a port that is not a number") from None
+    example = "postgresql://user:password@host:5432/fashionistar"
+    parts = address(name, url, example, {"postgres", "postgresql"})
+    if not parts.path.strip("/"):
+        raise ImproperlyConfigured(f"{name} must look like {example}")
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": unquote(parts.path.strip("/")),
         "USER": unquote(parts.username or ""),
         "PASSWORD": password or unquote(parts.password or ""),
         "HOST": unquote(parts.hostname or ""),
-        "PORT": str(port or 5432),
+        "PORT": str(parts.port or 5432),
         "OPTIONS": dict(parse_qsl(parts.query, keep_blank_values=True)),
     }
 
@@ -73,14 +97,12 @@ def database(name: str, url: str, password: str) -> dict[str, Any]:
 def mailer(name: str, url: str) -> dict[str, Any]:
     """Django's MAILERS entry for `smtp://[user:password@]host:port` (`smtps://` = TLS,
     `smtp+starttls://` = STARTTLS)."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"smtp", "smtps", "smtp+starttls"} or not parts.hostname:
-        raise ImproperlyConfigured(f"{name} must look like smtp://mail.example.com:587")
+    parts = address(name, url, "smtp+starttls://user@mail.example.com:587", SMTP_PORTS)
     return {
         "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
         "OPTIONS": {
             "host": parts.hostname,
-            "port": parts.port or 25,
+            "port": parts.port or SMTP_PORTS[parts.scheme],
             "username": unquote(parts.username or ""),
             "password": text("EMAIL_PASSWORD", unquote(parts.password or "")),
             "use_ssl": parts.scheme == "smtps",
@@ -88,3 +110,22 @@ def mailer(name: str, url: str) -> dict[str, Any]:
             "timeout": 10,
         },
     }
+
+
+def libpq(entry: dict[str, Any]) -> str:
+    """The same database as a libpq connection string, for connections that are not Django's."""
+    options = {name: value for name, value in entry["OPTIONS"].items() if name != "pool"}
+    return make_conninfo(
+        host=entry["HOST"],
+        port=entry["PORT"],
+        dbname=entry["NAME"],
+        user=entry["USER"],
+        password=entry["PASSWORD"],
+        **options,
+    )
+
+
+def check_connection(connection: psycopg.Connection[Any]) -> None:
+    """Whether a pooled connection still lives, without a span of its own. Raises when not."""
+    with suppress_instrumentation():
+        ConnectionPool.check_connection(connection)

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from django.conf import settings
@@ -72,8 +72,18 @@ def migration_lock() -> Iterator[None]:
 def missing_migrations() -> list[str]:
     """Migrations that this image needs and the database does not have; newer ones do not count."""
     loader = MigrationLoader(connection)
-    applied = set(loader.applied_migrations)
-    return sorted(f"{app}.{name}" for app, name in set(loader.disk_migrations) - applied)
+    return _named(set(loader.disk_migrations) - set(loader.applied_migrations))
+
+
+def newer_migrations() -> list[str]:
+    """Migrations of our apps that the database has and this image does not know."""
+    loader = MigrationLoader(connection)
+    unknown = set(loader.applied_migrations) - set(loader.disk_migrations)
+    return _named({key for key in unknown if key[0] in loader.migrated_apps})
+
+
+def _named(keys: Collection[tuple[str, str]]) -> list[str]:
+    return sorted(f"{app}.{name}" for app, name in keys)
 
 
 def too_old_by() -> str:

@@ -1,7 +1,6 @@
 """All settings, from the environment (README: Settings). Nothing here knows a domain's rules."""
 
 import secrets
-from urllib.parse import urlsplit
 
 from django.utils.csp import CSP
 
@@ -10,16 +9,18 @@ from app.config import environment as env
 APP_VERSION = env.text("APP_VERSION", "dev")
 DEBUG = False
 SECRET_KEY = env.required("SECRET_KEY", secrets.token_urlsafe(32))
-ALLOWED_HOSTS = env.required("ALLOWED_HOSTS", "shop.example.com,127.0.0.1").split(",")
+ALLOWED_HOSTS = env.listed(env.required("ALLOWED_HOSTS", "shop.example.com,127.0.0.1"))
 PUBLIC_BASE_URL = env.required("PUBLIC_BASE_URL", "https://shop.example.com").rstrip("/")
-TRUSTED_PROXIES = env.listed("TRUSTED_PROXIES")
+env.address("PUBLIC_BASE_URL", PUBLIC_BASE_URL, "https://shop.example.com", {"http", "https"})
+TRUSTED_PROXIES = env.listed(env.text("TRUSTED_PROXIES"))
 
 # --- process ----------------------------------------------------------------------------------
 METRICS_PORT = env.whole("METRICS_PORT", 9464, maximum=65535)
 REQUEST_THREADS = env.whole("REQUEST_THREADS", 8, minimum=1, maximum=64)
-MAX_BODY_BYTES = env.whole("MAX_BODY_BYTES", 1_048_576, minimum=1024, maximum=1_000_000_000)
+MAX_BODY_BYTES = env.whole("MAX_BODY_BYTES", 1_048_576, minimum=1024, maximum=100_000_000)
+DATA_UPLOAD_MAX_MEMORY_SIZE = FILE_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 GRACEFUL_SECONDS = env.whole("GRACEFUL_SECONDS", 20, minimum=1)
-LOG_LEVEL = env.text("LOG_LEVEL", "INFO")
+LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 OTEL_HOT_RATIO = env.number("OTEL_HOT_RATIO", 1.0, maximum=1)
 
 # --- database -----------------------------------------------------------------------------------
@@ -36,7 +37,6 @@ DB_MAX_LIFETIME = env.number("DB_MAX_LIFETIME", 60, minimum=1)
 """Seconds; below the grace period of PgBouncer, so that its restart closes no busy connection."""
 DB_POOL_TIMEOUT = 3.0
 _pooled["CONN_MAX_AGE"] = 0
-_pooled["CONN_HEALTH_CHECKS"] = True
 _pooled["DISABLE_SERVER_SIDE_CURSORS"] = True
 _pooled["OPTIONS"] |= {
     "pool": {
@@ -45,9 +45,12 @@ _pooled["OPTIONS"] |= {
         "timeout": DB_POOL_TIMEOUT,
         "max_waiting": 512,
         "max_lifetime": DB_MAX_LIFETIME,
+        "check": env.check_connection,
     }
 }
 DATABASES = {"default": _pooled}
+HOT_DSN = env.libpq(_pooled)
+"""For connections that are not Django's: the async pool and the probe."""
 
 # --- queue --------------------------------------------------------------------------------------
 TASKS = {
@@ -108,14 +111,14 @@ SECURE_CSP = {
     "base-uri": [CSP.NONE],
     "form-action": [CSP.NONE],
 }
-SECURE_HSTS_SECONDS = 31_536_000 if urlsplit(PUBLIC_BASE_URL).scheme == "https" else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = True
-SECURE_HSTS_PRELOAD = True
+SECURE_HSTS_SECONDS = 31_536_000 if PUBLIC_BASE_URL.startswith("https:") else 0
 SECURE_REFERRER_POLICY = "no-referrer"
 SILENCED_SYSTEM_CHECKS = [
     "security.W001",  # InlineSecurityMiddleware is that middleware, without its hops
     "security.W002",  # X-Frame-Options: the CSP's frame-ancestors says it
     "security.W003",  # CSRF: no cookie authenticates; browsers' refresh cookie has an Origin check
+    "security.W005",  # other hosts of the operator's domain are not ours to decide for,
+    "security.W021",  # nor is its place on the browsers' preload list
     "security.W008",  # the ingress redirects to https; probes speak http to the pod
 ]
 

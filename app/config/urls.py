@@ -8,7 +8,6 @@ from app.inventory.api.urls import v1 as inventory_v1
 from app.inventory.api.v2 import router as inventory_v2
 from app.orders.api.urls import v1 as orders_v1
 
-PROBES = frozenset({"/livez", "/readyz"})
 HOT_PREFIXES = ("/api/v1/products", "/api/v2/stock/")
 """Paths of public hot reads: their traces are sampled by OTEL_HOT_RATIO."""
 

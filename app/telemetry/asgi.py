@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -34,13 +35,9 @@ ERROR_TYPE = "fashionistar.error_type"
 
 CLIENT_CLOSED = 499
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-TOO_LARGE = (
-    b'{"type":"https://fashionistar.example/problems/body-too-large","title":"Content Too Large",'
-    b'"status":413,"code":"body_too_large","detail":"Send at most %d bytes.","request_id":"%s"}'
-)
-
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}\Z")
 _PARAMETER = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
+_NO_CONTEXT = Context()  # a pipelined request must not join the trace of the one before it
 _propagator = TraceContextTextMapPropagator()
 _tracer = trace.get_tracer("app.telemetry")
 _gate = metrics.ExemplarGate()
@@ -51,8 +48,9 @@ log = structlog.get_logger()
 class Telemetry:
     """Wraps an ASGI application.
 
-    `is_hot(method, path)` tells public hot reads (sampled by ratio) from the rest; `body_limit` is
-    in bytes; `quiet` paths (probes) make no span and no log line.
+    `is_hot(method, path)` tells public hot reads (sampled by ratio) from the rest. A body above
+    `body_limit` bytes is answered with 413 and `too_large(limit)`, a problem document. `quiet`
+    paths (probes) make no span, sample or log line.
     """
 
     def __init__(
@@ -61,11 +59,13 @@ class Telemetry:
         *,
         is_hot: Callable[[str, str], bool],
         body_limit: int,
+        too_large: Callable[[int], bytes],
         quiet: frozenset[str] = frozenset(),
     ) -> None:
         self._app = app
         self._is_hot = is_hot
         self._body_limit = body_limit
+        self._too_large = too_large
         self._quiet = quiet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,10 +73,13 @@ class Telemetry:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
-        if scope["type"] != "http" or scope["path"] in self._quiet:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send, self._body_limit)
+        if scope["path"] in self._quiet:
+            await self._run(exchange)
+            return
         hot = self._is_hot(exchange.method, scope["path"])
         span = exchange.start_span(hot=hot)
         metrics.http_active.inc()
@@ -92,13 +95,13 @@ class Telemetry:
 
     async def _run(self, exchange: "Exchange") -> None:
         if exchange.announced_length > self._body_limit:
-            await exchange.refuse_body()
+            await exchange.refuse_body(self._too_large(self._body_limit))
             return
         try:
             await self._app(exchange.scope, exchange.receive, exchange.send)
         except BodyTooLarge:
             if exchange.status == 0:
-                await exchange.refuse_body()
+                await exchange.refuse_body(self._too_large(self._body_limit))
 
 
 class BodyTooLarge(Exception):
@@ -121,8 +124,8 @@ class Exchange:
         self._send = send
         self._limit = body_limit
         self._read = 0
-        self._response_headers: list[tuple[bytes, bytes]] = []
         self._read_headers()
+        self._response_headers = [(b"x-request-id", self.request_id)]
 
     def _read_headers(self) -> None:
         for name, value in self.scope["headers"]:
@@ -131,14 +134,14 @@ class Exchange:
                     self.request_id = value
             elif name == b"content-length":
                 self.announced_length = int(value) if value.isdigit() else 0
-            elif name in (b"traceparent", b"tracestate"):
-                self._carrier[name.decode()] = value.decode("latin1")
+            elif name == b"traceparent":
+                self._carrier["traceparent"] = value.decode("latin1")
         self.request_id = self.request_id or secrets.token_hex(16).encode()
         bind_request_id(self.request_id.decode())
 
     def start_span(self, *, hot: bool) -> trace.Span:
         """The server span; it joins the caller's trace when `traceparent` is well formed."""
-        parent = _propagator.extract(self._carrier) if self._carrier else None
+        parent = _propagator.extract(self._carrier, context=_NO_CONTEXT)
         span = _tracer.start_span(
             self.method,
             context=parent,
@@ -146,13 +149,8 @@ class Exchange:
             attributes={"http.request.method": self.method, HOT: hot},
         )
         context = span.get_span_context()
-        self._response_headers = [
-            (b"x-request-id", self.request_id),
-            (
-                b"traceresponse",
-                b"00-%032x-%016x-%02x" % (context.trace_id, context.span_id, context.trace_flags),
-            ),
-        ]
+        identity = (context.trace_id, context.span_id, context.trace_flags)
+        self._response_headers.append((b"traceresponse", b"00-%032x-%016x-%02x" % identity))
         return span
 
     async def receive(self) -> Message:
@@ -173,12 +171,13 @@ class Exchange:
             message = {**message, "headers": [*message["headers"], *self._response_headers]}
         await self._send(message)
 
-    async def refuse_body(self) -> None:
-        """413 without reading the body; the connection is closed, or the client would go on."""
-        body = TOO_LARGE % (self._limit, self.request_id)
+    async def refuse_body(self, body: bytes) -> None:
+        """413 without reading on; the connection is closed, or the client would go on sending."""
         headers = [
             (b"content-type", b"application/problem+json"),
-            (b"content-length", str(len(body)).encode()),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
             (b"connection", b"close"),
         ]
         await self.send({"type": "http.response.start", "status": 413, "headers": headers})
@@ -197,10 +196,9 @@ class Exchange:
         if error_type:
             metrics.http_unhandled.labels(route).inc()
         child = metrics.http_duration.labels(route, self.method, f"{self.status // 100}xx")
-        exemplar = None
         if span.is_recording():
-            exemplar = self._finish_span(span, route, error_type, seconds, child)
-        child.observe(seconds, exemplar)
+            self._finish_span(span, route, error_type)
+        child.observe(seconds, _gate.exemplar(span, child, seconds))
         log.info(
             "http.request",
             **{
@@ -212,9 +210,7 @@ class Exchange:
             },
         )
 
-    def _finish_span(
-        self, span: trace.Span, route: str, error_type: str, seconds: float, child: object
-    ) -> dict[str, str] | None:
+    def _finish_span(self, span: trace.Span, route: str, error_type: str) -> None:
         span.set_attributes(
             {
                 "http.response.status_code": self.status,
@@ -230,11 +226,6 @@ class Exchange:
         if self.status >= 500:
             span.set_attribute("error.type", error_type or str(self.status))
             span.set_status(Status(StatusCode.ERROR))
-        if not _gate.opens(child, seconds, time.time()):
-            return None
-        span.set_attributes({"exemplar": True})
-        context = span.get_span_context()
-        return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 
 
 def _template(route: str) -> str:

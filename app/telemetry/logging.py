@@ -34,7 +34,6 @@ def configure(*, service: str, level: str) -> None:
             foreign_pre_chain=[
                 structlog.stdlib.add_log_level,
                 structlog.stdlib.add_logger_name,
-                structlog.stdlib.ExtraAdder(allow=()),
             ],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -45,7 +44,7 @@ def configure(*, service: str, level: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(max(number, logging.INFO) if number < logging.INFO else number)
+    root.setLevel(max(number, logging.INFO))
     logging.getLogger("django.request").setLevel(logging.CRITICAL)  # the wrapper logs requests
     logging.getLogger("uvicorn.access").disabled = True
 
@@ -72,8 +71,25 @@ def _exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     error = info[1] if isinstance(info, tuple) else info
     if isinstance(error, BaseException):
         event["error.type"] = type(error).__name__
-        event["error.stack_trace"] = "".join(traceback.format_exception(error))
+        event["error.stack_trace"] = traceback_of(error)
     return event
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback without what PostgreSQL quotes of the refused row (its DETAIL)."""
+    text = "".join(traceback.format_exception(error))
+    seen: set[int] = set()
+    queue: list[BaseException | None] = [error]
+    while queue:
+        link = queue.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        detail = getattr(getattr(link, "diag", None), "message_detail", None)
+        if detail:
+            text = text.replace(detail, "[removed]")
+        queue += [link.__cause__, link.__context__]
+    return text
 
 
 def _ecs(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -5,13 +5,22 @@ thread, so a scrape never waits behind a request and never leaves through the in
 """
 
 import platform
+import time
 from bisect import bisect_left
+from collections.abc import Collection, Sequence
+from itertools import product
 
 import django
+from opentelemetry.trace import Span
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Seconds. 0.5 and 1 are latency objectives, so they are boundaries."""
+
+RUN_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+"""Seconds of a task attempt."""
+OUTCOMES = ("succeeded", "failed", "retried", "dead", "reaped", "lease_lost", "released")
+"""What a worker does with a task."""
 
 http_duration = Histogram(
     "http_server_request_duration_seconds",
@@ -52,7 +61,7 @@ task_run = Histogram(
     "fashionistar_task_run_seconds",
     "Run time of a task attempt by outcome (succeeded, failed).",
     ["queue", "task", "outcome"],
-    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300),
+    buckets=RUN_BUCKETS,
 )
 task_outcomes = Counter(
     "fashionistar_task_outcomes",
@@ -87,9 +96,16 @@ build_info = Gauge(
 )
 
 
-def start(port: int, *, version: str) -> None:
-    """Serve metrics on `port` (all addresses); 0 serves none."""
+def start(port: int, *, version: str, queues: Collection[str]) -> None:
+    """Serve metrics on `port` (all addresses; 0 serves none). Raises OSError when it is taken.
+
+    Children of bounded labels exist from the start: a first failure is then a rise from 0.
+    """
     build_info.labels(version, platform.python_version(), django.get_version()).set(1)
+    for source, outcome in product(("publisher", "relay"), ("ok", "failed")):
+        tasks_pushed.labels(source, outcome)
+    for queue, outcome in product(queues, OUTCOMES):
+        task_outcomes.labels(queue, outcome)
     if port:
         start_http_server(port)
 
@@ -97,14 +113,19 @@ def start(port: int, *, version: str) -> None:
 class ExemplarGate:
     """At most one exemplar per bucket and second: only those traces must be kept by a sampler."""
 
-    def __init__(self) -> None:
+    def __init__(self, buckets: Sequence[float] = DURATION_BUCKETS) -> None:
+        self._buckets = buckets
         self._last: dict[tuple[object, int], int] = {}
 
-    def opens(self, child: object, seconds: float, now: float) -> bool:
-        """Whether this observation may carry an exemplar; `now` is in seconds."""
-        key = (child, bisect_left(DURATION_BUCKETS, seconds))
-        second = int(now)
+    def exemplar(self, span: Span, child: object, seconds: float) -> dict[str, str] | None:
+        """The exemplar for this observation, if it may carry one; its span is marked then."""
+        if not span.is_recording():
+            return None
+        key = (child, bisect_left(self._buckets, seconds))
+        second = int(time.time())
         if self._last.get(key) == second:
-            return False
+            return None
         self._last[key] = second
-        return True
+        span.set_attributes({"exemplar": True})
+        context = span.get_span_context()
+        return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}

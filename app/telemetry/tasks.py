@@ -23,6 +23,7 @@ from app.telemetry.context import bind_request_id, request_id
 REQUEST_ID = "x-request-id"
 PARENT_WITHIN_SECONDS = 60.0
 
+_gate = metrics.ExemplarGate(metrics.RUN_BUCKETS)
 _propagator = TraceContextTextMapPropagator()
 _tracer = trace.get_tracer("app.telemetry.tasks")
 log = structlog.get_logger()
@@ -36,7 +37,11 @@ def sending(path: str, queue: str, task_id: str) -> Iterator[dict[str, str]]:
         headers[REQUEST_ID] = request_id()
     attributes = _attributes(path, queue, task_id, "send")
     with _tracer.start_as_current_span(
-        f"send {queue}", kind=SpanKind.PRODUCER, attributes=attributes
+        f"send {queue}",
+        kind=SpanKind.PRODUCER,
+        attributes=attributes,
+        record_exception=False,
+        set_status_on_exception=False,
     ):
         _propagator.inject(headers)
         yield headers
@@ -88,12 +93,9 @@ def running(
 def _measure(
     span: trace.Span, path: str, queue: str, outcome: str, seconds: float, wait: float
 ) -> None:
-    exemplar = None
-    context = span.get_span_context()
-    if context.trace_flags.sampled:
-        exemplar = {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
     metrics.task_wait.labels(queue).observe(max(wait, 0.0))
-    metrics.task_run.labels(queue, path, outcome).observe(seconds, exemplar)
+    child = metrics.task_run.labels(queue, path, outcome)
+    child.observe(seconds, _gate.exemplar(span, child, seconds))
 
 
 def _attributes(path: str, queue: str, task_id: str, operation: str) -> dict[str, str | int]:
@@ -123,9 +125,6 @@ _GAUGES: dict[str, Callable[[str], Gauge]] = {
     "queue_running": lambda queue: metrics.queue_tasks.labels(queue, "running"),
     "queue_dead": lambda queue: metrics.queue_tasks.labels(queue, "dead"),
 }
-_OUTCOMES = frozenset(
-    {"succeeded", "failed", "retried", "dead", "reaped", "lease_lost", "released"}
-)
 
 
 def observe(event: str, queue: str, path: str, value: float = 1.0) -> None:
@@ -134,7 +133,7 @@ def observe(event: str, queue: str, path: str, value: float = 1.0) -> None:
         _COUNTERS[event](queue, path).inc(value)
     elif event in _GAUGES:
         _GAUGES[event](queue).set(value)
-    elif event in _OUTCOMES:
+    elif event in metrics.OUTCOMES:
         metrics.task_outcomes.labels(queue, event).inc(value)
 
 

@@ -1,6 +1,7 @@
 """OpenTelemetry in one call per process: resource, sampler, exporter, library instrumentors."""
 
 import os
+import random
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
@@ -10,15 +11,14 @@ from opentelemetry.instrumentation.psycopg import PsycopgInstrumentor
 from opentelemetry.instrumentation.redis import RedisInstrumentor
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import (
     Decision,
     Sampler,
     SamplingResult,
-    TraceIdRatioBased,
 )
-from opentelemetry.trace import Link, SpanKind, TraceState
+from opentelemetry.trace import Link, SpanKind, Status, TraceState
 from opentelemetry.util.types import Attributes
 
 HOT = "app.hot"
@@ -32,7 +32,6 @@ class EdgeSampler(Sampler):
     """
 
     def __init__(self, hot_ratio: float) -> None:
-        self._hot = TraceIdRatioBased(hot_ratio)
         self._ratio = hot_ratio
 
     def should_sample(  # noqa: PLR0913, PLR0917  # the SDK's signature
@@ -51,13 +50,56 @@ class EdgeSampler(Sampler):
             keep = parent.trace_flags.sampled
             decision = Decision.RECORD_AND_SAMPLE if keep else Decision.DROP
             return SamplingResult(decision, attributes, parent.trace_state)
-        if attributes and attributes.get(HOT):
-            return self._hot.should_sample(parent_context, trace_id, name, kind, attributes, links)
-        return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes, trace_state)
+        # Our own dice: the caller chooses the trace id, which ratio samplers decide by.
+        keep = not (attributes and attributes.get(HOT)) or random.random() < self._ratio  # noqa: S311
+        decision = Decision.RECORD_AND_SAMPLE if keep else Decision.DROP
+        return SamplingResult(decision, attributes)
 
     def get_description(self) -> str:
         """For the SDK's own logs."""
         return f"EdgeSampler{{hot={self._ratio}}}"
+
+
+class Scrubber(SpanProcessor):
+    """Passes ended spans on without exception events and status texts.
+
+    Library instrumentors record them, and a database error quotes the row it refused. Exceptions
+    belong into the log, once, scrubbed; the span keeps `error.type` and its status.
+    """
+
+    def __init__(self, inner: SpanProcessor) -> None:
+        self._inner = inner
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Nothing to scrub yet."""
+        self._inner.on_start(span, parent_context)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Hand over the span, or its scrubbed copy."""
+        if span.events or span.status.description:
+            span = ReadableSpan(
+                name=span.name,
+                context=span.context,
+                parent=span.parent,
+                resource=span.resource,
+                attributes=span.attributes,
+                events=[event for event in span.events if event.name != "exception"],
+                links=span.links,
+                kind=span.kind,
+                status=Status(span.status.status_code),
+                start_time=span.start_time,
+                end_time=span.end_time,
+                instrumentation_scope=span.instrumentation_scope,
+            )
+        self._inner.on_end(span)
+
+    def shutdown(self) -> None:
+        """Flush and end."""
+        self._inner.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Export what is queued."""
+        return self._inner.force_flush(timeout_millis)
 
 
 def configure(*, service: str, version: str, hot_ratio: float) -> TracerProvider:
@@ -69,8 +111,8 @@ def configure(*, service: str, version: str, hot_ratio: float) -> TracerProvider
     name = os.environ.get("OTEL_SERVICE_NAME", service)
     resource = Resource.create({SERVICE_NAME: name, SERVICE_VERSION: version})
     provider = TracerProvider(resource=resource, sampler=EdgeSampler(hot_ratio))
-    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        provider.add_span_processor(BatchSpanProcessor(_exporter()))
+    if any(os.environ.get(f"OTEL_EXPORTER_OTLP_{kind}ENDPOINT") for kind in ("", "TRACES_")):
+        provider.add_span_processor(Scrubber(BatchSpanProcessor(_exporter())))
     trace.set_tracer_provider(provider)
     _instrument_libraries()
     return provider

@@ -134,3 +134,24 @@ def test_exceptions_come_back_from_a_waiting_call() -> None:
             await second
 
     asyncio.run(go())
+
+
+def test_clients_that_left_do_not_fill_the_line() -> None:
+    release = threading.Event()
+
+    async def go() -> str:
+        bank = ThreadBank(1, max_waiting=1)
+        first = asyncio.ensure_future(as_request(bank, lambda: release.wait(5)))
+        await asyncio.sleep(0)
+        gone = asyncio.ensure_future(as_request(bank, lambda: "gone"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        third = asyncio.ensure_future(as_request(bank, lambda: "third"))
+        await asyncio.sleep(0)
+        release.set()
+        await first
+        return await third
+
+    assert asyncio.run(go()) == "third"

@@ -60,6 +60,10 @@ def test_the_whole_life_of_a_schema(lane: Lane, empty: str) -> None:
     assert new.returncode == 0
     again = run(lane, empty, "migrate", "-v", "0", APP_VERSION="1.9.9")
     assert again.returncode == 0  # Helm re-creates the Job of an old release on rollback
+    assert again.stdout == "the schema is newer than this image (orders.9999): nothing to do\n"
+    with psycopg.connect(empty) as conn:
+        row = conn.execute("SELECT min_app, migrated_by FROM schema_version").fetchone()
+        assert row == ("1.10", "1.2.0")
 
 
 def test_an_unreachable_database_is_named(lane: Lane) -> None:

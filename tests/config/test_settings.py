@@ -62,7 +62,9 @@ def test_a_command_ends_with_that_sentence_and_no_traceback(lane: Lane) -> None:
     ]
 
 
-@pytest.mark.parametrize("url", ["", "mysql://a:b@h/x", "postgresql://a:b@h", "postgresql://h:x/y"])
+@pytest.mark.parametrize(
+    "url", ["", "mysql://a:b@h/x", "postgresql://a:b@h", "postgresql://h:x/y", "postgresql://[::1"]
+)
 def test_a_bad_database_url_is_refused_by_name(url: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"^DATABASE_URL "):
         environment.database("DATABASE_URL", url, "")
@@ -79,7 +81,9 @@ def test_the_parts_of_a_database_url() -> None:
     assert environment.database("X", "postgresql://a:b@h/d", "other")["PASSWORD"] == "other"
 
 
-@pytest.mark.parametrize("url", ["", "mail.example.com", "http://mail.example.com"])
+@pytest.mark.parametrize(
+    "url", ["", "mail.example.com", "http://mail.example.com", "smtp://h:x", "smtp://"]
+)
 def test_a_bad_mail_url_is_refused_by_name(url: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"^EMAIL_URL "):
         environment.mailer("EMAIL_URL", url)
@@ -91,3 +95,17 @@ def test_numbers_have_bounds(monkeypatch: pytest.MonkeyPatch, value: str) -> Non
 
     with pytest.raises(ImproperlyConfigured, match=r"^REQUEST_THREADS "):
         environment.whole("REQUEST_THREADS", 8, minimum=1, maximum=64)
+
+
+@pytest.mark.parametrize(
+    ("url", "port"), [("smtp://h", 25), ("smtps://h", 465), ("smtp+starttls://h", 587)]
+)
+def test_each_way_to_send_mail_has_its_port(url: str, port: int) -> None:
+    assert environment.mailer("EMAIL_URL", url)["OPTIONS"]["port"] == port
+
+
+def test_an_unknown_word_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "verbose")
+
+    with pytest.raises(ImproperlyConfigured, match=r"^LOG_LEVEL must be one of INFO, ERROR"):
+        environment.choice("LOG_LEVEL", "INFO", ("INFO", "ERROR"))

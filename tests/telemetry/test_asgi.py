@@ -3,13 +3,16 @@
 import asyncio
 from typing import Any
 
+import orjson
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from app.telemetry.asgi import ERROR_TYPE, ROUTE, Telemetry
+from app.telemetry.context import request_id
 from tests.support.exchange import Answer, Call, exchange, run
 
 LIMIT = 100
@@ -34,7 +37,13 @@ async def shop(scope: Any, receive: Any, send: Any) -> None:
 
 
 def wrapped(app: Any = shop, *, hot: bool = False) -> Telemetry:
-    return Telemetry(app, is_hot=lambda *_: hot, body_limit=LIMIT, quiet=frozenset({"/livez"}))
+    return Telemetry(
+        app,
+        is_hot=lambda *_: hot,
+        body_limit=LIMIT,
+        too_large=lambda limit: orjson.dumps({"limit": limit, "request_id": request_id()}),
+        quiet=frozenset({"/livez"}),
+    )
 
 
 def requests_counted(route: str, status_class: str, method: str = "GET") -> float:
@@ -171,8 +180,7 @@ def test_an_announced_body_over_the_limit_is_refused_unread(spans: InMemorySpanE
     assert answer.status == 413
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["connection"] == "close"
-    assert answer.json()["code"] == "body_too_large"
-    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert answer.json() == {"limit": LIMIT, "request_id": answer.headers["x-request-id"]}
     assert len(spans.get_finished_spans()) == 1
 
 
@@ -207,6 +215,32 @@ def test_probes_are_silent(spans: InMemorySpanExporter) -> None:
 
     assert logs == []
     assert spans.get_finished_spans() == ()
+
+
+def test_probes_have_the_body_limit_too(spans: InMemorySpanExporter) -> None:
+    answer = run(wrapped(), Call("POST", "/livez", chunks=[b"x" * 60] * 3))
+
+    assert answer.status == 413
+    assert answer.headers["x-request-id"]
+
+
+def test_a_chosen_trace_id_does_not_force_sampling(spans: InMemorySpanExporter) -> None:
+    header = f"00-{TRACE[:16]}0000000000000001-00f067aa0ba902b7-01"
+    run(wrapped(hot=True), Call(path="/shop/1", headers={"traceparent": header}))
+
+    assert spans.get_finished_spans() == ()
+
+
+def test_a_request_does_not_join_what_ran_before_it_in_its_context(
+    spans: InMemorySpanExporter,
+) -> None:
+    async def pipelined() -> None:
+        with trace.get_tracer("tests").start_as_current_span("the request before"):
+            await exchange(wrapped(), Call(path="/shop/1"))
+
+    asyncio.run(pipelined())
+
+    assert [span.parent for span in spans.get_finished_spans()] == [None, None]
 
 
 def test_websockets_are_refused_cleanly(spans: InMemorySpanExporter) -> None:

@@ -40,7 +40,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
         """Run the server."""
         # uvicorn repeats the signal after its shutdown: an orderly end is exit code 0.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sys.exit(0))
         process.start("web")
         from app.config.asgi import application  # noqa: PLC0415  # opens nothing until here
 
@@ -55,6 +56,7 @@ class Command(BaseCommand):
             access_log=False,
             log_config=None,
             server_header=False,
+            reset_contextvars=True,
             backlog=1024,
             proxy_headers=bool(proxies),
             forwarded_allow_ips=proxies or None,
