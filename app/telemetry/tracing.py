@@ -21,6 +21,8 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import Link, SpanKind, Status, TraceState
 from opentelemetry.util.types import Attributes
 
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+"""Spans are exported when one of these is set; the exporter reads it."""
 HOT = "app.hot"
 """Attribute of a server span that is started for a public hot read."""
 
@@ -111,7 +113,7 @@ def configure(*, service: str, version: str, hot_ratio: float) -> TracerProvider
     name = os.environ.get("OTEL_SERVICE_NAME", service)
     resource = Resource.create({SERVICE_NAME: name, SERVICE_VERSION: version})
     provider = TracerProvider(resource=resource, sampler=EdgeSampler(hot_ratio))
-    if any(os.environ.get(f"OTEL_EXPORTER_OTLP_{kind}ENDPOINT") for kind in ("", "TRACES_")):
+    if any(os.environ.get(name) for name in ENDPOINTS):
         provider.add_span_processor(Scrubber(BatchSpanProcessor(_exporter())))
     trace.set_tracer_provider(provider)
     _instrument_libraries()
