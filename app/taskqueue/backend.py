@@ -34,9 +34,10 @@ from app.taskqueue.failpoints import failpoint
 from app.taskqueue.hooks import hooks
 from app.taskqueue.ids import new_id, shard_of, tag
 from app.taskqueue.link import Link, link_to
+from app.taskqueue.lua import SHOW
 from app.taskqueue.options import BackendOptions, check_queues
 from app.taskqueue.outbox import Parcel
-from app.taskqueue.results import as_fields, stored, waiting
+from app.taskqueue.results import shown, stored, waiting
 from app.taskqueue.topology import QueueUnavailable
 
 if TYPE_CHECKING:
@@ -247,10 +248,7 @@ class ClusterBackend(BaseTaskBackend):
         except ValueError as error:
             raise TaskResultDoesNotExist(str(error)) from error
         prefix = self.settings.address.prefix
-        return [
-            ("HGETALL", f"{tag(prefix, queue, shard)}:task:{result_id}")
-            for queue in sorted(self.queues)
-        ]
+        return [SHOW.call(tag(prefix, queue, shard), result_id) for queue in sorted(self.queues)]
 
     def _answers(self, lookups: Sequence[Command]) -> list[Any]:
         futures = [self._ask(lookup) for lookup in lookups]
@@ -272,8 +270,8 @@ def _wait(future: Future[Any]) -> Any:
         raise QueueUnavailable(f"no answer within {ANSWER_SECONDS} s") from error
 
 
-def _known(answers: Sequence[list[bytes]]) -> dict[str, str] | None:
-    return next((as_fields(answer) for answer in answers if answer), None)
+def _known(answers: Sequence[Any]) -> dict[str, str] | None:
+    return next((shown(answer) for answer in answers if answer), None)
 
 
 def _pushed(queue: str, path: str, reply: Reply) -> None:

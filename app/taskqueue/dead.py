@@ -9,8 +9,8 @@ from app.taskqueue.backend import ClusterBackend
 from app.taskqueue.cluster import Cluster
 from app.taskqueue.envelope import loads
 from app.taskqueue.ids import tag
-from app.taskqueue.lua import REVIVE, Command
-from app.taskqueue.results import as_fields, moment
+from app.taskqueue.lua import REVIVE, SHOW, Command
+from app.taskqueue.results import moment, shown
 
 BATCH = 100
 
@@ -64,13 +64,14 @@ def _shards(backend: ClusterBackend, queues: Sequence[str] | set[str]) -> Iterat
 
 def _of_shard(cluster: Cluster, shard: str, queue: str, limit: int) -> Iterator[DeadLetter]:
     ids = _run(cluster, ("ZREVRANGE", f"{shard}:dead", 0, limit - 1))
-    lookups: list[Command] = [("HGETALL", f"{shard}:task:{item.decode()}") for item in ids]
-    for item, reply in zip(ids, cluster.run(lookups), strict=True):
-        fields = as_fields(reply.result())
+    for reply in cluster.run([SHOW.call(shard, item.decode()) for item in ids]):
+        fields = shown(reply.result())
+        if fields is None:
+            continue  # revived and finished since
         yield DeadLetter(
-            id=item.decode(),
+            id=loads(fields["body"])["id"],
             queue=queue,
-            path=loads(fields["e"])["path"],
+            path=loads(fields["body"])["path"],
             attempts=int(fields["a"]),
             died_at=moment(fields["f"]).isoformat(timespec="seconds"),
             error=_last_error(fields),

@@ -1,7 +1,7 @@
 """From what is stored about a task to Django's TaskResult."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -80,8 +80,8 @@ def waiting(
 
 
 def stored(fields: Mapping[str, str], alias: str) -> "TaskResult[..., Any]":
-    """The result in a task hash (scripts/common.lua names its fields)."""
-    result = waiting(loads(fields["e"]), alias)
+    """The result in a shown task (see `shown`)."""
+    result = waiting(loads(fields["body"]), alias)
     worker_ids = [worker for worker in fields.get("w", "").split(",") if worker]
     update(result, status=STATUS[fields["s"]], worker_ids=worker_ids, errors=_errors(fields))
     for name, field in (("started_at", "st"), ("last_attempted_at", "la"), ("finished_at", "f")):
@@ -104,7 +104,12 @@ def _errors(fields: Mapping[str, str]) -> list[TaskError]:
     return [TaskError(exception_class_path=path, traceback=text) for path, text in pairs]
 
 
-def as_fields(flat: list[bytes]) -> dict[str, str]:
-    """The answer of HGETALL (RESP2, a flat list) as text."""
-    texts = [item.decode() for item in flat]
-    return dict(zip(texts[::2], texts[1::2], strict=True))
+def shown(answer: Sequence[Any]) -> dict[str, str] | None:
+    """The answer of scripts/show.lua: the fields of the task's hash (scripts/common.lua names
+    them), and its envelope as "body". None for a task that is not there.
+    """
+    if not answer:
+        return None
+    texts = [item.decode() for item in answer[0]]
+    fields = dict(zip(texts[::2], texts[1::2], strict=True))
+    return fields | {"body": answer[1].decode()}

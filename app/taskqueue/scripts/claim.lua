@@ -38,7 +38,7 @@ end
 local popped = wanted > 0 and redis.call('ZPOPMIN', READY, math.min(wanted, limit)) or {}
 for i = 1, #popped, 2 do
   local id = popped[i]
-  local f = redis.call('HMGET', key(id), 'a', 'n', 'l', 'w', 't', 'st', 'e')
+  local f = redis.call('HMGET', key(id), 'a', 'n', 'l', 'w', 't', 'st')
   local since = tonumber(redis.call('ZSCORE', AGE, id) or t)
   redis.call('ZREM', AGE, id)
   if f[1] then
@@ -49,7 +49,7 @@ for i = 1, #popped, 2 do
     redis.call('HSET', key(id), 's', 'leased', 'a', attempt, 'n', fence, 'w', workers,
       'st', started, 'la', int(t))
     leased[#leased + 1] = { table.concat({ id, int(fence), attempt, f[3], int(t - since), f[5],
-      started, workers }, ' '), f[7] }
+      started, workers }, ' '), redis.call('GET', body(id)) or '' }
   end
 end
 

@@ -5,9 +5,11 @@
 --   :leases   zset  id -> end ms      :seq          counter, FIFO inside a priority
 --   :age      zset  id -> ready since :wake         list of at most one token, wakes one worker
 --   :dead     zset  id -> died ms     :paused       exists = nothing is claimed
--- Task hash: s state (ready, delayed, leased, done, dead, merged) · e envelope · a attempts · m most
--- attempts · n number of the lease (the fence) · l lease ms · o order · p priority · t enqueued ·
--- st started · la last attempt · f finished · w workers, by comma · r result · u unique key ·
+--   :body:<id> string, the envelope, apart from the hash: without long values a hash is stored in
+--              a third of the memory
+-- Task hash: s state (ready, delayed, leased, done, dead, merged) · a attempts · m most attempts ·
+-- n number of the lease (the fence) · l lease ms · o order · p priority · t enqueued · st started ·
+-- la last attempt · f finished · w workers, by comma · r result · u unique key ·
 -- err:<attempt> error · into id it was merged into.
 local T = KEYS[1]
 local READY, DELAYED, LEASES = T .. ':ready', T .. ':delayed', T .. ':leases'
@@ -24,6 +26,10 @@ end
 
 local function key(id)
   return T .. ':task:' .. id
+end
+
+local function body(id)
+  return T .. ':body:' .. id
 end
 
 local function wake()
@@ -51,6 +57,11 @@ local function release_unique(id)
       redis.call('DEL', holder)
     end
   end
+end
+
+local function forget_after(id, ms)
+  redis.call('PEXPIRE', key(id), ms)
+  redis.call('PEXPIRE', body(id), ms)
 end
 
 local function bury(id, t)

@@ -15,15 +15,15 @@ local t = now()
 if unique ~= '' then
   local holder = redis.call('GET', T .. ':unique:' .. unique)
   if holder and holder ~= id and redis.call('EXISTS', key(holder)) == 1 then
-    redis.call('HSET', key(id), 's', 'merged', 'into', holder, 'e', ARGV[8], 't', int(t))
+    redis.call('HSET', key(id), 's', 'merged', 'into', holder, 't', int(t))
     redis.call('PEXPIRE', key(id), ARGV[7])
     return 'merged'
   end
   redis.call('SET', T .. ':unique:' .. unique, id)
   redis.call('HSET', key(id), 'u', unique)
 end
-redis.call('HSET', key(id), 'e', ARGV[8], 'a', 0, 'n', 0, 'm', ARGV[4], 'l', ARGV[5],
-  'p', ARGV[2], 't', int(t))
+redis.call('SET', body(id), ARGV[8])
+redis.call('HSET', key(id), 'a', 0, 'n', 0, 'm', ARGV[4], 'l', ARGV[5], 'p', ARGV[2], 't', int(t))
 if run_after > t then
   redis.call('ZADD', DELAYED, ARGV[3], id)
   redis.call('HSET', key(id), 's', 'delayed')

@@ -9,5 +9,6 @@ end
 redis.call('ZREM', LEASES, id)
 redis.call('HSET', key(id), 's', 'done', 'r', ARGV[3], 'f', int(now()))
 release_unique(id)
-redis.call('PEXPIRE', key(id), ARGV[4])
+redis.call('HDEL', key(id), 'l', 'o', 'm', 'p', 'u')
+forget_after(id, ARGV[4])
 return 1
