@@ -15,7 +15,8 @@ GET    /           the same messages for people
 A fault strikes the first `times` mails that match it (`to`: part of a recipient; default any):
 `code` + `message` answer instead of 250; `delay` waits that many seconds first; `drop` closes the
 connection without an answer; `accept_then_drop` stores the message and closes without an answer, as
-a server does that dies after its commit.
+a server does that dies after its commit. With `at` = "rcpt" it strikes when the recipient is named
+(RCPT), as a server does that knows no such mailbox; default "data", when the message has arrived.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+OK = "250 OK"
+STAGES = ("data", "rcpt")
 KEPT = 10_000  # messages; older ones are forgotten
 MAX_BODY = 1_000_000  # bytes of a POST
 
@@ -52,6 +55,7 @@ class Fault:
     message: str = "scripted fault"
     times: int = 1
     to: str = ""
+    at: str = "data"
     delay: float = 0.0
     drop: bool = False
     accept_then_drop: bool = False
@@ -71,11 +75,14 @@ class Fault:
                 isinstance(value, bool) and types[name] is not bool
             ):
                 raise ValueError(f"{name} must be {types[name].__name__}")
+        if data.get("at", "data") not in STAGES:
+            raise ValueError(f"at must be one of {', '.join(STAGES)}")
         return cls(**data)
 
-    def matches(self, recipients: list[str]) -> bool:
+    def matches(self, stage: str, recipients: list[str]) -> bool:
         """Whether it strikes a mail to `recipients` now."""
-        return self.struck < self.times and any(self.to in recipient for recipient in recipients)
+        due = self.at == stage and self.struck < self.times
+        return due and any(self.to in recipient for recipient in recipients)
 
 
 @dataclass(slots=True)
@@ -99,10 +106,10 @@ class Store:
         with self._lock:
             return [m for m in self.messages if not recipient or recipient in m["to"]]
 
-    def strike(self, recipients: list[str]) -> Fault | None:
+    def strike(self, stage: str, recipients: list[str]) -> Fault | None:
         """The fault for this mail, counted, or None."""
         with self._lock:
-            fault = next((f for f in self.faults if f.matches(recipients)), None)
+            fault = next((f for f in self.faults if f.matches(stage, recipients)), None)
             if fault is not None:
                 fault.struck += 1
             return fault
@@ -140,26 +147,39 @@ def _readable(envelope: Envelope) -> dict[str, Any]:
 
 
 class Handler:
-    """What aiosmtpd calls when a whole message has arrived."""
+    """What aiosmtpd calls for each recipient, and when a whole message has arrived."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        """Take the recipient, or do what the next fault says."""
+        fault = self._store.strike("rcpt", [address])
+        answer = OK if fault is None else await _misbehave(fault, server)
+        if answer == OK:
+            envelope.rcpt_tos.append(address)
+        return answer
+
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         """Keep the message, or do what the next fault says."""
-        fault = self._store.strike(list(envelope.rcpt_tos))
-        if fault is None:
+        fault = self._store.strike("data", list(envelope.rcpt_tos))
+        answer = OK if fault is None else await _misbehave(fault, server)
+        if answer == OK or (fault is not None and fault.accept_then_drop):
             self._store.add(envelope)
-            return "250 OK"
-        if fault.delay:
-            await asyncio.sleep(fault.delay)
-        if fault.accept_then_drop or not (fault.code or fault.drop):
-            self._store.add(envelope)
-        if fault.drop or fault.accept_then_drop:
-            if isinstance(server.transport, asyncio.Transport):
-                server.transport.abort()
-            return "421 dropped"
-        return f"{fault.code} {fault.message}" if fault.code else "250 OK"
+        return answer
+
+
+async def _misbehave(fault: Fault, server: SMTP) -> str:
+    """Do what the fault says; the answer to give."""
+    if fault.delay:
+        await asyncio.sleep(fault.delay)
+    if fault.drop or fault.accept_then_drop:
+        if isinstance(server.transport, asyncio.Transport):
+            server.transport.abort()
+        return "421 dropped"
+    return f"{fault.code} {fault.message}" if fault.code else OK
 
 
 class Api(BaseHTTPRequestHandler):

@@ -43,8 +43,8 @@ class Product(PublicModel):
             models.UniqueConstraint(fields=["id", "seller"], name="inventory_product_id_seller"),
         ]
         indexes: ClassVar = [
-            # Newest first by key: one index serves every page of the list.
-            models.Index(fields=["status", "-id"], name="inventory_product_keyset"),
+            # Newest first, as public ids are ordered by time: one index serves every page.
+            models.Index(fields=["status", "-public_id"], name="inventory_product_keyset"),
         ]
 
     def __str__(self) -> str:
@@ -69,6 +69,8 @@ class Variant(PublicModel):
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["seller", "sku"], name="inventory_variant_sku"),
+            # Target of the composite foreign key that keeps stock with its variant's seller.
+            models.UniqueConstraint(fields=["id", "seller"], name="inventory_variant_id_seller"),
         ]
         indexes: ClassVar = [
             models.Index(fields=["product", "position"], name="inventory_variant_in_product"),
@@ -121,6 +123,8 @@ class Warehouse(PublicModel):
             models.CheckConstraint(
                 condition=Q(country__regex=r"^[A-Z]{2}$"), name="inventory_warehouse_country_code"
             ),
+            # Target of the composite foreign key that keeps stock with its warehouse's seller.
+            models.UniqueConstraint(fields=["id", "seller"], name="inventory_warehouse_id_seller"),
         ]
 
     def __str__(self) -> str:
@@ -128,8 +132,11 @@ class Warehouse(PublicModel):
 
 
 class StockLevel(models.Model):
-    """Pieces of a variant in a warehouse. Both counters are the sums of the ledger's deltas."""
+    """Pieces of a variant in a warehouse, both of one seller. The counters are the sums of the
+    ledger's deltas.
+    """
 
+    seller = models.ForeignKey("authentication.Seller", models.PROTECT, related_name="+")
     warehouse = models.ForeignKey(Warehouse, models.PROTECT, related_name="+", db_index=False)
     variant = models.ForeignKey(Variant, models.PROTECT, related_name="stock")
     on_hand = models.IntegerField(default=0)
@@ -232,7 +239,9 @@ class MovementKind(models.TextChoices):
 
 
 class StockMovement(models.Model):
-    """The ledger: one row for each change of a counter. A trigger refuses UPDATE and DELETE."""
+    """The ledger: one row for each change of a counter. Triggers refuse UPDATE, DELETE and
+    TRUNCATE.
+    """
 
     stock = models.ForeignKey(StockLevel, models.PROTECT, related_name="movements")
     kind = models.CharField(max_length=16, choices=MovementKind)

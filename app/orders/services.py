@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+import smtplib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +21,7 @@ from app.common.errors import FieldError, Invalid
 from app.common.events import publish
 from app.common.money import Money
 from app.inventory import services as inventory
-from app.orders.errors import OrderNotFound
+from app.orders.errors import MailRefused, OrderNotFound
 from app.orders.events import OrderPlaced
 from app.orders.models import Order, OrderLine
 
@@ -91,15 +92,15 @@ def send_confirmation(*, order_id: str) -> None:
     """E-mail the buyer what was ordered, once: a second call finds `confirmation_sent_at` set.
 
     The message leaves before the mark is written, outside any transaction: a crash in between
-    sends it again with the same Message-ID, and never loses it. Raises OSError when the mail
-    server refuses.
+    sends it again with the same Message-ID, and never loses it. Raises MailRefused when the mail
+    server refuses, OSError when it cannot be reached.
     """
     order = _find(order_id)
     if order is None:
         raise OrderNotFound(f"No order {order_id}.")
     if order.confirmation_sent_at is not None:
         return
-    _confirmation(order).send(using="default")
+    _send(_confirmation(order))
     unsent = Order.objects.filter(pk=order.pk, confirmation_sent_at=None)
     unsent.update(confirmation_sent_at=timezone.now())
     log.info("order.confirmation_sent", order_id=order_id)
@@ -178,6 +179,30 @@ def _view(order: Order, items: Iterable[OrderLine]) -> PlacedOrder:
         ),
         placed_at=order.placed_at,
     )
+
+
+def _send(message: EmailMultiAlternatives) -> None:
+    """Send it. Raises MailRefused instead of errors that quote the recipient's address."""
+    try:
+        message.send(using="default")
+    except smtplib.SMTPException as error:
+        raise _refusal(error) from None
+    except ValueError:  # the address is one that no message can carry
+        raise MailRefused(0, permanent=True) from None
+
+
+def _refusal(error: smtplib.SMTPException) -> MailRefused:
+    """Only a refused recipient or content is permanent: a refused sender, greeting or login is a
+    matter of our own settings and ends when somebody corrects them.
+    """
+    match error:
+        case smtplib.SMTPRecipientsRefused():
+            code = max((code for code, _ in error.recipients.values()), default=0)
+            return MailRefused(code, permanent=code >= 500)
+        case smtplib.SMTPResponseException():
+            refused = error.smtp_code >= 500 and isinstance(error, smtplib.SMTPDataError)
+            return MailRefused(error.smtp_code, permanent=refused)
+    return MailRefused(0, permanent=False)
 
 
 def _confirmation(order: Order) -> EmailMultiAlternatives:

@@ -67,6 +67,15 @@ def test_a_code_is_answered_as_often_as_scripted(mailbox: Mailbox, lane: Lane) -
     assert [m["to"] for m in mailbox.messages()] == [["bola@example.com"], ["ada@example.com"]]
 
 
+def test_a_recipient_is_refused_before_the_message_is_sent(mailbox: Mailbox, lane: Lane) -> None:
+    mailbox.script(at="rcpt", code=550, message="no such user", to="ada@")
+    _send(lane, to="bola@example.com")  # does not match
+    with pytest.raises(smtplib.SMTPRecipientsRefused, match=r"550.*no such user"):
+        _send(lane)
+    _send(lane)
+    assert [m["to"] for m in mailbox.messages()] == [["bola@example.com"], ["ada@example.com"]]
+
+
 def test_a_dropped_connection_keeps_nothing(mailbox: Mailbox, lane: Lane) -> None:
     mailbox.script(drop=True)
     with pytest.raises((smtplib.SMTPServerDisconnected, ConnectionError)):
@@ -100,6 +109,7 @@ def test_a_delay_is_waited_out(mailbox: Mailbox, lane: Lane) -> None:
         (b'{"code": "451"}', "code must be int"),
         (b'{"code": true}', "code must be int"),
         (b'{"drop": 1}', "drop must be bool"),
+        (b'{"at": "helo"}', "at must be one of data, rcpt"),
     ],
 )
 def test_a_fault_that_makes_no_sense_is_refused(

@@ -67,7 +67,9 @@ def make_stock(
     warehouse = warehouse or Warehouse.objects.create(
         seller_id=variant.seller_id, name=f"Warehouse {next(_numbers)}", country="NG"
     )
-    stock = StockLevel.objects.create(variant=variant, warehouse=warehouse, on_hand=on_hand)
+    stock = StockLevel.objects.create(
+        seller_id=warehouse.seller_id, variant=variant, warehouse=warehouse, on_hand=on_hand
+    )
     if on_hand:
         StockMovement.objects.create(
             stock=stock, kind=MovementKind.RECEIVED, on_hand_delta=on_hand, reference="test"

@@ -37,6 +37,8 @@ def test_the_demo_catalogue_is_plausible() -> None:
     assert len({product.slug for product in products}) == 400
     assert len({v.sku for v in variants}) == len({v.public_id for v in variants}) == len(variants)
     assert min(amount for v in variants for amount in v.prices.values()) > 0
+    ids = [product.public_id for product in products]
+    assert ids == sorted(ids)  # the list of products is ordered by them
     for public_id in (products[0].public_id, variants[0].public_id):
         assert (public_id.version, public_id.variant) == (7, RFC_4122)
 
@@ -54,6 +56,10 @@ def test_seed_fills_the_catalogue() -> None:
     per_variant = Price.objects.values("variant").annotate(n=Count("currency", distinct=True))
     assert set(per_variant.values_list("n", flat=True)) == {5}
     assert Seller.objects.count() == Warehouse.objects.count() == 5
+    of_one_seller = StockLevel.objects.filter(
+        seller=F("variant__seller"), warehouse__seller=F("seller")
+    )
+    assert of_one_seller.count() == wanted
     sums = StockLevel.objects.annotate(hands=Sum("movements__on_hand_delta"))
     assert sums.filter(on_hand=F("hands"), reserved=0).count() == wanted
 

@@ -3,8 +3,8 @@
 import pytest
 from django.db import IntegrityError, connection
 
-from app.inventory.models import Price, Variant
-from tests.inventory.factories import make_product, make_seller, make_variant
+from app.inventory.models import Price, StockLevel, Variant, Warehouse
+from tests.inventory.factories import make_product, make_seller, make_stock, make_variant
 
 pytestmark = pytest.mark.django_db
 
@@ -13,6 +13,35 @@ def test_a_variant_belongs_to_the_seller_of_its_product() -> None:
     make_variant()
     Variant.objects.update(seller=make_seller())
     with pytest.raises(IntegrityError, match="inventory_variant_seller_of_product"):
+        connection.check_constraints()
+
+
+@pytest.mark.parametrize(
+    ("owner", "constraint"),
+    [
+        ("variant", "inventory_stocklevel_seller_of_warehouse"),
+        ("warehouse", "inventory_stocklevel_seller_of_variant"),
+    ],
+)
+def test_a_variant_cannot_lie_in_the_warehouse_of_another_seller(
+    owner: str, constraint: str
+) -> None:
+    """Whichever of the two sellers the row names."""
+    variant = make_variant()
+    warehouse = Warehouse.objects.create(seller=make_seller(), name="Theirs", country="NG")
+    seller = variant.seller if owner == "variant" else warehouse.seller
+    StockLevel.objects.create(seller=seller, variant=variant, warehouse=warehouse)
+    with pytest.raises(IntegrityError, match=constraint):
+        connection.check_constraints()
+
+
+@pytest.mark.parametrize("table", [StockLevel, Warehouse, Variant])
+def test_stock_keeps_the_seller_of_its_variant_and_warehouse(
+    table: type[StockLevel | Warehouse | Variant],
+) -> None:
+    make_stock()
+    table.objects.update(seller=make_seller())
+    with pytest.raises(IntegrityError, match="_seller_of_"):
         connection.check_constraints()
 
 

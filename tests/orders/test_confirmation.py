@@ -2,6 +2,7 @@
 
 import smtplib
 from email.message import EmailMessage as Parsed
+from traceback import format_exception
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from django.db import connection, transaction
 from app.common.events import publish
 from app.inventory.services import StockLine
 from app.orders import services
-from app.orders.errors import OrderNotFound
+from app.orders.errors import MailRefused, OrderNotFound
 from app.orders.events import OrderPlaced
 from app.orders.models import Order
 from app.taskqueue.testing import drain
@@ -80,11 +81,72 @@ def test_a_refused_message_is_not_marked_sent(
 
     with monkeypatch.context() as patch:
         patch.setattr(EmailBackend, "send_messages", refuse)
-        with pytest.raises(OSError):  # noqa: PT011  # whatever the mail server does: retried
+        with pytest.raises(MailRefused, match="SMTP 0, temporary"):
             services.send_confirmation(order_id=order_id)
     assert Order.objects.get().confirmation_sent_at is None
     services.send_confirmation(order_id=order_id)
     assert len(mail.outbox) == 1
+
+
+BUYER = "ada@example.com"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            smtplib.SMTPRecipientsRefused({BUYER: (550, b"no ada@example.com")}),
+            "SMTP 550, permanent",
+        ),
+        (
+            smtplib.SMTPRecipientsRefused({BUYER: (450, b"no ada@example.com yet")}),
+            "SMTP 450, temporary",
+        ),
+        (smtplib.SMTPDataError(554, "ada@example.com gets no spam"), "SMTP 554, permanent"),
+        (smtplib.SMTPDataError(451, "ada@example.com later"), "SMTP 451, temporary"),
+        # A matter of our settings: it ends when somebody corrects them.
+        (
+            smtplib.SMTPSenderRefused(553, b"not for ada@example.com", "us@example.com"),
+            "SMTP 553, temporary",
+        ),
+        (smtplib.SMTPAuthenticationError(535, "wrong password"), "SMTP 535, temporary"),
+        (smtplib.SMTPConnectError(554, "busy"), "SMTP 554, temporary"),
+        (
+            smtplib.SMTPServerDisconnected("gone while sending to ada@example.com"),
+            "SMTP 0, temporary",
+        ),
+        (smtplib.SMTPNotSupportedError("no SMTPUTF8 for ada@example.com"), "SMTP 0, temporary"),
+        (ValueError("Invalid address 'ada@example.com'"), "SMTP 0, permanent"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_refusal_names_no_address(
+    order_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    told: str,
+) -> None:
+    def refuse(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(EmailBackend, "send_messages", refuse)
+    with pytest.raises(MailRefused) as refusal:
+        services.send_confirmation(order_id=order_id)
+    text = "".join(format_exception(refusal.value))
+    assert text.endswith(f"MailRefused: {told}\n")
+    assert BUYER not in text
+    assert Order.objects.get().confirmation_sent_at is None
+
+
+def test_an_unreachable_server_stays_an_os_error(
+    order_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(EmailBackend, "send_messages", refuse)
+    with pytest.raises(ConnectionRefusedError):
+        services.send_confirmation(order_id=order_id)
 
 
 def test_the_message_leaves_outside_any_transaction(

@@ -33,8 +33,9 @@ priced AS (
     INSERT INTO inventory_price (variant_id, currency, amount_minor)
     SELECT made.id, currency, amount_minor FROM made, model),
 stocked AS (
-    INSERT INTO inventory_stocklevel (warehouse_id, variant_id, on_hand, reserved, version)
-    SELECT warehouse_id, made.id, %(units)s, 0, 1 FROM made, model RETURNING id),
+    INSERT INTO inventory_stocklevel
+        (seller_id, warehouse_id, variant_id, on_hand, reserved, version)
+    SELECT seller_id, warehouse_id, made.id, %(units)s, 0, 1 FROM made, model RETURNING id),
 moved AS (
     INSERT INTO inventory_stockmovement
         (stock_id, kind, on_hand_delta, reserved_delta, reference, created_at)

@@ -11,19 +11,20 @@ from app.common.money import CURRENCIES
 from app.common.pagination import bad_parameter, decode_cursor, encode_cursor, parse_limit
 from app.common.views import HotView, cacheable
 from app.inventory import services
+from app.inventory.api.query import read_query
 
 
 class ProductList(HotView):
     """`GET /products`: newest first, page by page."""
 
     async def get(self, request: HttpRequest) -> HttpResponse:
-        query = _read_query(request, "limit", "cursor", "currency")
+        query = read_query(request, "limit", "cursor", "currency")
         limit, currency = parse_limit(query.get("limit")), _currency(query)
         before = services.NEWEST
         if "cursor" in query:
-            (before,) = decode_cursor(query["cursor"], _key)
+            (before,) = decode_cursor(query["cursor"], _product)
         hits, last = await services.list_products(limit=limit, currency=currency, before=before)
-        cursor = None if last is None else encode_cursor(last)
+        cursor = None if last is None else encode_cursor(ids.encode("prd", last))
         body = {"items": [_summary(hit, currency) for hit in hits], "next": cursor}
         headers = {}
         if cursor is not None:
@@ -36,7 +37,7 @@ class ProductDetail(HotView):
     """`GET /products/{slug}`: a product with all its variants."""
 
     async def get(self, request: HttpRequest, slug: str) -> HttpResponse:
-        currency = _currency(_read_query(request, "currency"))
+        currency = _currency(read_query(request, "currency"))
         product = await services.get_product(slug=slug, currency=currency)
         body = {
             **_summary(product, currency),
@@ -54,18 +55,6 @@ class ProductDetail(HotView):
         return cacheable(request, body)
 
 
-def _read_query(request: HttpRequest, *allowed: str) -> dict[str, str]:
-    """The query parameters, each known and given once. Raises BadRequest."""
-    query = {}
-    for name, values in request.GET.lists():
-        if name not in allowed:
-            raise bad_parameter(name, "unknown_parameter", f"Known here: {', '.join(allowed)}.")
-        if len(values) > 1:
-            raise bad_parameter(name, "repeated_parameter", "Give it once.")
-        query[name] = values[0]
-    return query
-
-
 def _currency(query: dict[str, str]) -> str:
     currency = query.get("currency", services.DEFAULT_CURRENCY)
     if currency not in CURRENCIES:
@@ -73,11 +62,9 @@ def _currency(query: dict[str, str]) -> str:
     return currency
 
 
-def _key(value: Any) -> int:
-    """A product key in a cursor. Raises ValueError."""
-    if type(value) is not int or not 0 < value <= services.NEWEST:
-        raise ValueError("not a key")
-    return value
+def _product(text: str) -> UUID:
+    """The product in a cursor. Raises ValueError, or AttributeError for what is no text."""
+    return ids.decode("prd", text)
 
 
 def _summary(product: services.ProductHit | services.ProductPage, currency: str) -> dict[str, Any]:

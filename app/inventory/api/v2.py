@@ -5,22 +5,24 @@ from ninja import Router, Schema
 
 from app.common import ids
 from app.inventory import services
+from app.inventory.api.query import read_query
 from app.inventory.errors import VariantNotFound
 
 router = Router()
 
 
 class Stock(Schema):
-    """How many pieces of a variant can be bought now."""
+    """How many pieces of a variant one order can have now."""
 
     variant: str
     available: int
     in_stock: bool
 
 
-@router.get("/stock/{variant_id}", response=Stock)
+@router.api_operation(["GET", "HEAD"], "/stock/{variant_id}", response=Stock)
 async def stock(request: HttpRequest, variant_id: str) -> Stock:
-    """Free pieces in all warehouses."""
+    """Free pieces in the warehouse that has most: an order takes a variant from one warehouse."""
+    read_query(request)
     try:
         variant = ids.decode("var", variant_id)
     except ValueError as error:

@@ -19,6 +19,7 @@ class Migration(migrations.Migration):
             name='StockLevel',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('seller', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='authentication.seller')),
                 ('on_hand', models.IntegerField(default=0)),
                 ('reserved', models.IntegerField(default=0)),
                 ('version', models.BigIntegerField(default=1)),
@@ -118,7 +119,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='product',
-            index=models.Index(fields=['status', '-id'], name='inventory_product_keyset'),
+            index=models.Index(fields=['status', '-public_id'], name='inventory_product_keyset'),
         ),
         migrations.AddConstraint(
             model_name='product',
@@ -153,6 +154,10 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(fields=('seller', 'sku'), name='inventory_variant_sku'),
         ),
         migrations.AddConstraint(
+            model_name='variant',
+            constraint=models.UniqueConstraint(fields=('id', 'seller'), name='inventory_variant_id_seller'),
+        ),
+        migrations.AddConstraint(
             model_name='price',
             constraint=models.UniqueConstraint(fields=('variant', 'currency'), include=('amount_minor',), name='inventory_price_one'),
         ),
@@ -171,6 +176,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='warehouse',
             constraint=models.CheckConstraint(condition=models.Q(('country__regex', '^[A-Z]{2}$')), name='inventory_warehouse_country_code'),
+        ),
+        migrations.AddConstraint(
+            model_name='warehouse',
+            constraint=models.UniqueConstraint(fields=('id', 'seller'), name='inventory_warehouse_id_seller'),
         ),
         migrations.AddConstraint(
             model_name='stocklevel',

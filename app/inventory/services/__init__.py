@@ -11,7 +11,7 @@ from app.inventory.services.catalogue import (
     list_products,
     quote,
 )
-from app.inventory.services.stock import StockLine, available, get_stock, release, reserve
+from app.inventory.services.stock import StockLine, get_stock, release, reserve
 
 __all__ = [
     "DEFAULT_CURRENCY",
@@ -21,7 +21,6 @@ __all__ = [
     "ProductPage",
     "StockLine",
     "VariantHit",
-    "available",
     "get_product",
     "get_stock",
     "list_products",

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import BigIntegerField, CharField, OuterRef, QuerySet, Subquery
+from django.db.models import CharField, OuterRef, QuerySet, Subquery, UUIDField
 
 from app.common.hotquery import HotQuery, Param
 from app.common.money import Money
@@ -18,14 +18,13 @@ from app.inventory.errors import ProductNotFound
 from app.inventory.models import Price, Product, ProductStatus, Variant
 
 DEFAULT_CURRENCY = "NGN"
-NEWEST = 2**63 - 1
-"""The key before the first page: keys are 64-bit and fall from page to page."""
+NEWEST = UUID(int=2**128 - 1)
+"""Before the first page: public ids fall from page to page, because they are ordered by time."""
 
 
 class ProductHit(NamedTuple):
     """A product in a list; `price_minor` is its cheapest variant's, None when it has no price."""
 
-    key: int
     public_id: UUID
     slug: str
     name: str
@@ -76,12 +75,12 @@ class Offer:
 
 
 async def list_products(
-    *, limit: int, currency: str, before: int = NEWEST
-) -> tuple[list[ProductHit], int | None]:
-    """A page of products, newest first, and the key to pass as `before` for the next one."""
+    *, limit: int, currency: str, before: UUID = NEWEST
+) -> tuple[list[ProductHit], UUID | None]:
+    """A page of products, newest first, and the id to pass as `before` for the next one."""
     rows = await _list(limit + 1).all(before=before, currency=currency)
     hits = [ProductHit._make(row) for row in rows[:limit]]
-    return hits, hits[-1].key if len(rows) > limit else None
+    return hits, hits[-1].public_id if len(rows) > limit else None
 
 
 async def get_product(*, slug: str, currency: str) -> ProductPage:
@@ -142,10 +141,9 @@ def _list_query() -> QuerySet[Product, Any]:
     )
     return (
         _on_sale()
-        .filter(pk__lt=Param("before", BigIntegerField()))
-        .order_by("-pk")
+        .filter(public_id__lt=Param("before", UUIDField()))
+        .order_by("-public_id")
         .values_list(
-            "pk",
             "public_id",
             "slug",
             "name",

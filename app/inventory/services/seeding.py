@@ -123,8 +123,9 @@ def _write_variants(rows: Sequence[_Row]) -> None:
         ((row.key, *price) for row in rows for price in row.variant.prices.items()),
     )
     _copy(
-        "inventory_stocklevel (id, warehouse_id, variant_id, on_hand, reserved, version)",
-        ((row.stock_key, row.owner.warehouse, row.key, row.variant.on_hand, 0, 1) for row in rows),
+        "inventory_stocklevel"
+        " (id, seller_id, warehouse_id, variant_id, on_hand, reserved, version)",
+        ((row.stock_key, *row.owner, row.key, row.variant.on_hand, 0, 1) for row in rows),
     )
     received = MovementKind.RECEIVED.value
     _copy(

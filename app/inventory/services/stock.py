@@ -1,4 +1,4 @@
-"""Stock: holding it, giving it back, and how much of it is free.
+"""Stock: holding it, giving it back, and how much of it can be bought.
 
 The two writes are one statement each. They lock stock rows in the order of their keys, so that
 buyers of the same variants wait for each other and never deadlock.
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import F, QuerySet, Sum, UUIDField, Value
+from django.db.models import F, Max, QuerySet, UUIDField, Value
 from django.db.models.functions import Coalesce
 
 from app.common.hotquery import HotQuery, Param
@@ -56,15 +56,16 @@ def release(*, reference: str) -> bool:
         return bool(cursor.rowcount)
 
 
-def available(*, variant: UUID) -> int:
-    """Free pieces of a variant in all warehouses. Raises VariantNotFound."""
-    row = _free().filter(public_id=variant).first()
-    return _known(row)
-
-
 async def get_stock(*, variant: UUID) -> int:
-    """As `available`, on the async pool."""
-    return _known(await _STOCK.first(variant=variant))
+    """The most pieces of a variant that one order can have now. Raises VariantNotFound.
+
+    `reserve` takes a variant from one warehouse, so this is what the best warehouse has free, not
+    the sum of all. Once an order may be split, both change together.
+    """
+    row = await _STOCK.first(variant=variant)
+    if row is None:
+        raise VariantNotFound("No variant on sale has this identifier.")
+    return int(row[0])
 
 
 def enough() -> str:
@@ -171,21 +172,15 @@ def _out_of_stock(
 
 
 def _free() -> QuerySet[Variant, Any]:
-    """Free pieces of each variant on sale."""
+    """Free pieces of each variant on sale, in the warehouse that has the most of it."""
     return (
         Variant.objects.filter(
             product__status=ProductStatus.ACTIVE, product__seller__status="active"
         )
         .values("pk")
-        .annotate(free=Coalesce(Sum(F("stock__on_hand") - F("stock__reserved")), Value(0)))
+        .annotate(free=Coalesce(Max(F("stock__on_hand") - F("stock__reserved")), Value(0)))
         .values_list("free")
     )
-
-
-def _known(row: tuple[Any, ...] | None) -> int:
-    if row is None:
-        raise VariantNotFound("No variant on sale has this identifier.")
-    return int(row[0])
 
 
 _STOCK = HotQuery(lambda: _free().filter(public_id=Param("variant", UUIDField())))
