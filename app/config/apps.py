@@ -8,7 +8,7 @@ from app.common import hotquery
 from app.config import process
 from app.taskqueue.envelope import Envelope
 from app.taskqueue.hooks import hooks
-from app.telemetry import tasks, tracing
+from app.telemetry import logging, tasks, tracing
 
 
 class Config(AppConfig):
@@ -27,6 +27,7 @@ class Config(AppConfig):
         hooks.stop = process.stop
         hooks.async_pool = hotquery.current_pool
         hooks.quiet = tracing.quiet
+        hooks.traceback = logging.traceback_of
 
 
 def _running(envelope: Envelope, attempt: int, wait_seconds: float) -> AbstractContextManager[None]:

@@ -15,6 +15,7 @@ outbox_unconfirmed, outbox_oldest_seconds (rows that are due and not confirmed).
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from traceback import format_exception
 from typing import Any, Literal, Protocol
 
 from psycopg_pool import AsyncConnectionPool
@@ -53,6 +54,10 @@ def _no_pool() -> None:
     return None
 
 
+def _traceback(error: BaseException) -> str:
+    return "".join(format_exception(error))
+
+
 @dataclass(slots=True)
 class Hooks:
     """The plug points of this package."""
@@ -71,6 +76,8 @@ class Hooks:
     stop: Callable[[Process], None] = _ignored
     # quiet(): around the polling loops, so that instrumented clients make no spans of their own
     quiet: Callable[[], AbstractContextManager[object]] = nullcontext
+    # traceback(error): its text as kept with a failed task; a project may leave out what is private
+    traceback: Callable[[BaseException], str] = _traceback
     # async_pool(): the open psycopg pool of this event loop, or None; with it `aenqueue` and
     # `aget_result` are native, without it they take Django's way through a thread
     async_pool: Callable[[], AsyncConnectionPool[Any] | None] = _no_pool

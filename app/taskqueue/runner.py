@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from traceback import format_exception
 from typing import Any
 
 from django.db import connections
@@ -235,7 +234,7 @@ def _entry(error: BaseException) -> dict[str, str]:
     kind = type(error)
     return {
         "exception_class_path": f"{kind.__module__}.{kind.__qualname__}",
-        "traceback": "".join(format_exception(error))[-TRACEBACK:],
+        "traceback": hooks.traceback(error)[-TRACEBACK:],
     }
 
 
