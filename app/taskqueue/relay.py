@@ -8,6 +8,7 @@ rows where they are. Several relays share the table.
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.db import Error as DatabaseError
@@ -76,20 +77,29 @@ class Relay:
         return self._move(outbox.UNFINISHED, [seconds, self._batch])
 
     def report(self) -> None:
-        """Set the fleet's gauges. Raises QueueUnavailable."""
-        with connections[self._database].cursor() as cursor:
+        """Set the fleet's gauges; what cannot be asked now keeps its last value."""
+        with suppress(DatabaseError), connections[self._database].cursor() as cursor:
             cursor.execute(outbox.BACKLOG)
             rows, oldest = cursor.fetchone()
-        hooks.observe("outbox_unconfirmed", "", "", float(rows))
-        hooks.observe("outbox_oldest_seconds", "", "", oldest)
-        for queue, stats in read_stats(self._backend, self._cluster).items():
-            for event, value in stats.gauges():
-                hooks.observe(event, queue, "", value)
+            hooks.observe("outbox_unconfirmed", "", "", float(rows))
+            hooks.observe("outbox_oldest_seconds", "", "", oldest)
+        with suppress(QueueUnavailable):
+            for queue, stats in read_stats(self._backend, self._cluster).items():
+                for event, value in stats.gauges():
+                    hooks.observe(event, queue, "", value)
 
     def _turn(self) -> float:
         """One round; returns the seconds to sleep."""
+        now = time.monotonic()
         try:
-            looked_at = self.move() + self._now_and_then()
+            if now >= self._report_at:  # first: it matters most while the queue is away
+                self._report_at = now + GAUGES
+                self.report()
+                connections[self._database].close()  # back to the pool, which replaces old ones
+            looked_at = self.move()
+            if now >= self._recheck_at:
+                looked_at = max(looked_at, rechecked := self.recheck())
+                self._recheck_at = now if rechecked >= self._batch else now + 1.0
         except (QueueUnavailable, DatabaseError) as error:
             self._failures += 1
             if self._failures == 1:
@@ -101,18 +111,6 @@ class Relay:
         self._failures = 0
         return 0.0 if looked_at >= self._batch else POLL
 
-    def _now_and_then(self) -> int:
-        now = time.monotonic()
-        looked_at = 0
-        if now >= self._recheck_at:
-            looked_at = self.recheck()
-            self._recheck_at = now if looked_at else now + 1.0
-        if now >= self._report_at:
-            self._report_at = now + GAUGES
-            self.report()
-            connections[self._database].close()  # back to the pool, which replaces old ones
-        return looked_at
-
     def _move(self, query: str, parameters: Sequence[Any]) -> int:
         with transaction.atomic(using=self._database):
             with connections[self._database].cursor() as cursor:
@@ -123,6 +121,8 @@ class Relay:
             replies = self._push(parcels)
             failpoint("relay.pushed_before_confirm")
             self._settle(parcels, replies)
+            if query is outbox.DUE:
+                self._count(parcels, replies)
         return len(parcels)
 
     def _push(self, parcels: Sequence[Parcel]) -> list[Reply]:
@@ -136,20 +136,25 @@ class Relay:
     def _settle(self, parcels: Sequence[Parcel], replies: Sequence[Reply]) -> None:
         fates: dict[str, list[str]] = {outbox.DELETE: [], outbox.CONFIRM: [], outbox.POSTPONE: []}
         for parcel, reply in zip(parcels, replies, strict=True):
-            fate = self._fate(parcel, reply)
-            fates[fate].append(parcel.id)
-            event = "relay_failed" if fate == outbox.POSTPONE else "relayed"
-            hooks.observe(event, parcel.queue, parcel.path)
+            fates[self._fate(parcel, reply)].append(parcel.id)
         with connections[self._database].cursor() as cursor:
             for statement, ids in fates.items():
                 if ids:
                     cursor.execute(statement, [ids])
 
+    def _count(self, parcels: Sequence[Parcel], replies: Sequence[Reply]) -> None:
+        for parcel, reply in zip(parcels, replies, strict=True):
+            event = "relayed" if self._is_confirmed(reply) else "relay_failed"
+            hooks.observe(event, parcel.queue, parcel.path)
+
+    def _is_confirmed(self, reply: Reply) -> bool:
+        return reply.error is None and self._confirmation.holds(reply)
+
     def _fate(self, parcel: Parcel, reply: Reply) -> str:
         """What becomes of a row, as a statement."""
         if reply.error is not None and not isinstance(reply.error, QueueUnavailable):
             log.error("relay.refused id=%s path=%s: %s", parcel.id, parcel.path, reply.error)
-        if reply.error is not None or not self._confirmation.holds(reply):
+        if not self._is_confirmed(reply):
             return outbox.POSTPONE
         if parcel.delivery == "dispatched" or reply.value in {b"done", b"merged"}:
             return outbox.DELETE

@@ -15,6 +15,7 @@ from django.utils import timezone
 from app.taskqueue import outbox
 from app.taskqueue.backend import ClusterBackend
 from app.taskqueue.confirmation import Confirmation
+from app.taskqueue.hooks import hooks
 from app.taskqueue.link import Link
 from app.taskqueue.lua import CLAIM, ENQUEUE, FINISH
 from app.taskqueue.models import OutboxTask
@@ -243,13 +244,30 @@ def test_postgresql_that_drops_the_connection_is_survived(queue: Queue) -> None:
     assert len(pauses) == 2
 
 
-def test_gauges_of_the_fleet(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.taskqueue.hooks import hooks
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], float]:
+    """The last value of each event and queue."""
+    values: dict[tuple[str, str], float] = {}
 
-    seen: dict[tuple[str, str], float] = {}
-    monkeypatch.setattr(
-        hooks, "observe", lambda event, queue, path, value=1.0: seen.update({(event, queue): value})
-    )
+    def observe(event: str, queue: str, path: str, value: float = 1.0) -> None:
+        values[event, queue] = value
+
+    monkeypatch.setattr(hooks, "observe", observe)
+    return values
+
+
+def test_lateness_shows_while_the_cluster_is_away(
+    queue_with: Callable[..., Any], seen: dict[tuple[str, str], float]
+) -> None:
+    with queue_with(url=f"valkey://127.0.0.1:{find_free(1)[0]}") as queue:
+        noop.enqueue()
+        OutboxTask.objects.update(run_after=timezone.now() - timedelta(hours=1))
+        assert queue.relay()._turn() == pytest.approx(0.2)
+    assert seen["outbox_unconfirmed", ""] == 1
+    assert 3600 <= seen["outbox_oldest_seconds", ""] < 3700
+
+
+def test_gauges_of_the_fleet(queue: Queue, seen: dict[tuple[str, str], float]) -> None:
     noop.enqueue()
     wait_until(lambda: queue.stats().ready == 1, what="the direct push")
     noop.using(run_after=timezone.now() + timedelta(days=1)).enqueue()

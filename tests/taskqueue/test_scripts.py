@@ -320,6 +320,14 @@ def test_finished_task_is_forgotten_after_its_time(shard: Shard) -> None:
         assert 0 < ttl <= TTL
 
 
+def test_memory_of_a_task_outlasts_the_pushing_of_its_row(shard: Shard) -> None:
+    shard.enqueue("a")
+    shard.finish("a", shard.claim().fences[0])
+    shard.queue.command(("PEXPIRE", f"{shard.queue.tag}:task:a", 5000))
+    assert shard.enqueue("a") == b"done"
+    assert shard.queue.command(("PTTL", f"{shard.queue.tag}:task:a")) > 5000
+
+
 def test_script_flush_is_survived(shard: Shard) -> None:
     shard.enqueue("a")
     for node in shard.queue.cluster.topology().primaries:

@@ -16,6 +16,7 @@ from django.tasks.signals import task_finished, task_started
 from app.taskqueue.hooks import hooks
 from app.taskqueue.lua import CLAIM
 from app.taskqueue.topology import QueueUnavailable
+from devstack.ports import find_free
 from tests.support.waiting import wait_until
 from tests.taskqueue import jobs
 from tests.taskqueue.support import Queue, effects, finished, order_of_effects, outbox_rows
@@ -197,6 +198,15 @@ def test_stop_gives_back_what_does_not_end_in_time(queue: Queue, tmp_path: Path)
     with queue.worker():
         assert finished(result).return_value == "ended"
     assert result.attempts == 1
+
+
+def test_worker_without_a_cluster_waits_and_ends_when_asked(
+    queue_with: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    away = queue_with(url=f"valkey://127.0.0.1:{find_free(1)[0]}")
+    with away as queue, caplog.at_level(logging.INFO, "taskqueue"), queue.worker():
+        wait_until(lambda: "taskqueue.unavailable" in caplog.text, what="one warning")
+    assert "worker.stopped" in caplog.text
 
 
 def test_three_shards_are_all_served(queue_with: Callable[..., Any]) -> None:
