@@ -85,7 +85,6 @@ INSTALLED_APPS = [
     "app.orders",
     "django.contrib.auth",
     "django.contrib.contenttypes",
-    "django.contrib.postgres",
     "rest_framework",
     "ninja",
 ]
