@@ -155,9 +155,8 @@ class LazyHandler(ASGIHandler):
         except Exception as error:  # noqa: BLE001  # the last border: an answer for everything
             return problems.respond(request, error)
         if isinstance(response, HttpResponseNotAllowed):
-            return not_allowed(
-                request, response.headers["Allow"]
-            )  # Ninja and Django say it in text
+            methods = sorted(response.headers["Allow"].split(", "))  # Ninja has them in a set
+            return not_allowed(request, ", ".join(methods))
         return response
 
     def resolve_request(self, request: HttpRequest) -> ResolverMatch:
