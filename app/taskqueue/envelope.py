@@ -55,7 +55,7 @@ def dumps(value: object, *, what: str, limit: int) -> str:
         size = len(text.encode())
     except (TypeError, ValueError) as error:
         raise Unserialisable(f"{what}: {error}; pass ids, numbers and text") from error
-    if _NUL.search(text):
+    if "\\u0000" in text and _NUL.search(text):
         raise Unserialisable(f"{what}: a NUL character, which PostgreSQL cannot store in jsonb")
     if size > limit:
         raise TooLarge(f"{what}: {size} bytes of JSON, allowed are {limit}; pass an id instead")
