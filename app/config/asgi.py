@@ -8,6 +8,7 @@ import django
 import orjson
 from django.conf import settings
 from django.db import connection
+from django.tasks import task_backends
 
 django.setup(set_prefix=False)
 
@@ -16,6 +17,7 @@ from app.common.errors import document  # noqa: E402
 from app.common.handler import PROBES, LazyHandler  # noqa: E402
 from app.config import health  # noqa: E402
 from app.config.urls import HOT_PREFIXES  # noqa: E402
+from app.taskqueue.backend import ClusterBackend  # noqa: E402
 from app.telemetry import metrics  # noqa: E402
 from app.telemetry.asgi import App, Receive, Scope, Send, Telemetry  # noqa: E402
 
@@ -51,6 +53,9 @@ class Lifespan:
             max_lifetime=settings.DB_MAX_LIFETIME,
             max_wait=settings.DB_POOL_TIMEOUT,
         )
+        queue = task_backends["default"]
+        if isinstance(queue, ClusterBackend):
+            queue.link.start()  # its thread, before a request would start it
         # Long-lived objects leave the collector's sight: p99 falls by half (performance.md 6).
         gc.collect()
         gc.freeze()
