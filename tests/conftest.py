@@ -24,6 +24,14 @@ _LANE = session.begin()
 _RED = pytest.StashKey[bool]()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with `background` come last: its relay and worker serve this database from then on,
+    and would take the tasks of other tests.
+    """
+    items.sort(key=lambda item: "background" in getattr(item, "fixturenames", ()))
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Remember whether somebody will want to see the logs."""
     session.config.stash[_RED] = exitstatus not in {

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from django.db import connection
 
 from devstack.process import Process
 from tests.support.session import Lane
@@ -180,5 +181,6 @@ def test_a_postgres_that_went_away_is_503_and_comes_back(web: Process, lane: Lan
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
             [lane.database],
         )
+    connection.close_pool()  # type: ignore[attr-defined]  # those of this process died, too
 
     assert talk(web.url, path)[0] == 200  # dead connections are replaced behind the request
