@@ -26,7 +26,7 @@ def devstack(tmp_path: Path) -> Iterator[Devstack]:
     """`devstack("up", "--detach", code=0)` on free ports; returns what it printed."""
     names = ("API_PORT", "POSTGRES_PORT", "SMTP_PORT", "SMTP_HTTP_PORT")
     variables = {n: str(p) for n, p in zip(names, find_free(len(names)), strict=True)}
-    variables |= {"VALKEY_PORT": str(_three_free()), "METRICS_PORT": str(_three_free())}
+    variables |= {"VALKEY_PORT": str(_three_free(bus=10_000)), "METRICS_PORT": str(_three_free())}
     env = environment.clean_environment(os.environ) | variables | {"FS_STATE": str(tmp_path)}
 
     def run(*words: str, code: int = 0) -> str:
@@ -77,7 +77,12 @@ def _unconfirmed(dsn: str) -> int:
     return row[0] if row else -1
 
 
-def _three_free() -> int:
-    """The first of three free ports side by side."""
-    candidates = find_free(200)
-    return next(p for p in candidates if all(is_free(p + n) for n in range(3)))
+def _three_free(bus: int = 0) -> int:
+    """The first of three free ports side by side; those `bus` above them are free, too, and below
+    the range from which the kernel takes the ports of outgoing connections.
+    """
+    wanted = [n + more for n in range(3) for more in (0, bus)]
+    candidates = find_free(4000)
+    return next(
+        p for p in candidates if p + bus < 31_990 and all(is_free(p + more) for more in wanted)
+    )
