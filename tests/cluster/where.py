@@ -127,7 +127,13 @@ def find(options: argparse.Namespace) -> Cluster | None:
 def _start_shared(cluster: Cluster) -> None:
     running = (SHARED / "status").exists() and "Ready" in _nodes(cluster)
     cluster.started = not running and not os.environ.get("KEEP_CLUSTER")
-    exports = cluster.run(str(SHARED / "up"), "--nodes", "2", seconds=240)
+    up = (str(SHARED / "up"), "--nodes", "2")
+    try:
+        exports = cluster.run(*up, seconds=240)
+    except RuntimeError as error:
+        # Seen: containerd answered before it could remove pods. A second `up` goes on from there.
+        say(f"cluster-test: once more after: {error}")
+        exports = cluster.run(*up, seconds=240)
     script = 'eval "$1"; printf "%s\\n%s\\n" "$KUBECONFIG" "$PATH"'
     kubeconfig, path = cluster.run("bash", "-c", script, "-", exports).split()
     cluster.env |= {"KUBECONFIG": kubeconfig, "PATH": path}
