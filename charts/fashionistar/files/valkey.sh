@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # One pod that is a whole Valkey Cluster: it owns all slots and forms itself.
 #   start   write the users and become the server        form    (after each start) take the slots if nobody has any
 #   ready   the cluster serves                            alive   the process answers, also while it loads
