@@ -70,7 +70,7 @@ step migrations bash -c 'django makemigrations --check --dry-run'
 step deploy bash -c 'django check --deploy --fail-level WARNING'
 step chart make -s chart
 step hops make -s hops
-step proofs make -s prove ROUNDS="${ROUNDS:-3}"
+step proofs make -s prove ROUNDS="${ROUNDS:-10}"
 
 printf '\n%-12s %-14s %s\n' step result seconds
 for i in "${!names[@]}"; do
