@@ -1,7 +1,7 @@
 """Reading settings from the environment: a missing or malformed name stops the start, by name."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -50,6 +50,23 @@ def whole(name: str, default: int, *, minimum: int = 0, maximum: int = 1_000_000
 def listed(value: str) -> list[str]:
     """The parts of a comma-separated value, empty ones dropped."""
     return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def numbers(name: str, defaults: Mapping[str, float]) -> dict[str, float]:
+    """An optional list of numbers above 0 by key, `emails=30,sms=10`: changes to the defaults.
+
+    Raises ImproperlyConfigured.
+    """
+    found = dict(defaults)
+    for part in listed(text(name)):
+        key, _, value = part.partition("=")
+        try:
+            found[key.strip()] = float(value)
+        except ValueError:
+            found[key.strip()] = 0.0
+        if not 0 < found[key.strip()] <= 1_000_000:
+            raise ImproperlyConfigured(f"{name} must look like emails=30,sms=10, not {part!r}")
+    return found
 
 
 def choice(name: str, default: str, known: Collection[str]) -> str:

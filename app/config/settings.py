@@ -63,6 +63,10 @@ TASKS = {
             "ca_file": env.text("QUEUE_CA_FILE"),
             "prefix": env.text("QUEUE_PREFIX", "fs"),
             "shards": 1,
+            "drain_seconds": env.numbers(
+                "QUEUE_DRAIN_SECONDS", {"sms": 10, "emails": 30, "orders": 30, "ai": 300}
+            ),
+            "concurrency": env.numbers("QUEUE_CONCURRENCY", {}),
         },
     }
 }

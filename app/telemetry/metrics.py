@@ -12,7 +12,9 @@ from itertools import product
 
 import django
 from opentelemetry.trace import Span
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, Histogram
+
+from app.telemetry.internal import Respond, serve
 
 DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Seconds. 0.5 and 1 are latency objectives, so they are boundaries."""
@@ -68,14 +70,25 @@ task_outcomes = Counter(
     "Moves of tasks by the worker: succeeded, failed, retried, dead, reaped, lease_lost, released.",
     ["queue", "outcome"],
 )
-queue_tasks = Gauge(
-    "fashionistar_queue_tasks",
-    "Tasks in the queue by state (ready, delayed, running, dead). Read with max, never sum.",
-    ["queue", "state"],
+# Of the fleet: set by each relay, never by workers. Read with max, never with sum.
+tasks_ready = Gauge("fashionistar_tasks_ready", "Tasks that are due and wait.", ["queue"])
+tasks_delayed = Gauge(
+    "fashionistar_tasks_delayed",
+    "Tasks that are due within minutes or wait to be retried.",
+    ["queue"],
 )
-queue_oldest_ready = Gauge(
-    "fashionistar_queue_oldest_ready_seconds",
-    "Age of the oldest task that is ready to run. Read with max, never sum.",
+tasks_running = Gauge("fashionistar_tasks_running", "Tasks that a worker holds.", ["queue"])
+tasks_dead = Gauge(
+    "fashionistar_tasks_dead", "Tasks that failed for good and wait for somebody.", ["queue"]
+)
+tasks_oldest_ready = Gauge(
+    "fashionistar_tasks_oldest_ready_seconds",
+    "Age of the oldest task that is ready to run.",
+    ["queue"],
+)
+tasks_backlog = Gauge(
+    "fashionistar_tasks_backlog_seconds",
+    "Time one worker process would need for the ready and the running tasks.",
     ["queue"],
 )
 outbox_rows = Gauge(
@@ -96,8 +109,10 @@ build_info = Gauge(
 )
 
 
-def start(port: int, *, version: str, queues: Collection[str]) -> None:
-    """Serve metrics on `port` (all addresses; 0 serves none). Raises OSError when it is taken.
+def start(port: int, *, version: str, queues: Collection[str], respond: Respond) -> None:
+    """Serve metrics on `port` (all addresses; 0 serves none), and what `respond` answers.
+
+    Raises OSError when the port is taken.
 
     Children of bounded labels exist from the start: a first failure is then a rise from 0.
     """
@@ -107,7 +122,7 @@ def start(port: int, *, version: str, queues: Collection[str]) -> None:
     for queue, outcome in product(queues, OUTCOMES):
         task_outcomes.labels(queue, outcome)
     if port:
-        start_http_server(port)
+        serve(port, respond)
 
 
 class ExemplarGate:
