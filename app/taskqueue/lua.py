@@ -37,10 +37,14 @@ FINISH = _load("finish")
 RETRY = _load("retry")
 RELEASE = _load("release")
 REVIVE = _load("revive")
+CANCEL = _load("cancel")
 SHOW = _load("show")
 STATS = _load("stats")
 
-ALL: Sequence[Script] = (ENQUEUE, CLAIM, HEARTBEAT, FINISH, RETRY, RELEASE, REVIVE, SHOW, STATS)
+ALL: Sequence[Script] = (
+    *(ENQUEUE, CLAIM, HEARTBEAT, FINISH, RETRY, RELEASE),
+    *(REVIVE, CANCEL, SHOW, STATS),
+)
 
 LOAD_ALL: Sequence[Command] = tuple(("SCRIPT", "LOAD", script.text) for script in ALL)
 

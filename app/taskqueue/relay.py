@@ -151,7 +151,7 @@ class Relay:
             log.error("relay.refused id=%s path=%s: %s", parcel.id, parcel.path, reply.error)
         if reply.error is not None or not self._confirmation.holds(reply):
             return outbox.POSTPONE
-        if parcel.delivery == "dispatched" or reply.value in {b"done", b"merged"}:
+        if parcel.delivery == "dispatched" or reply.value in {b"done", b"merged", b"cancelled"}:
             return outbox.DELETE
         return outbox.CONFIRM
 

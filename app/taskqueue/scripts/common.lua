@@ -8,7 +8,7 @@
 --   :runs     list, how many ms the latest attempts took, newest first
 --   :body:<id> string, the envelope, apart from the hash: without long values a hash is stored in
 --              a third of the memory
--- Task hash: s state (ready, delayed, leased, done, dead, merged) · a attempts · m most attempts ·
+-- Task hash: s state (ready, delayed, leased, done, dead, merged, cancelled) · a attempts · m most ·
 -- n number of the lease (the fence) · l lease ms · o order · p priority · t enqueued · st started ·
 -- la last attempt · f finished · w workers, by comma · r result · u unique key ·
 -- err:<attempt> error · into id it was merged into.
