@@ -39,6 +39,7 @@ def given_settings(environment: Mapping[str, str]) -> dict[str, str]:
 _DETAILS = {
     "DATABASE_URL": ("DATABASE_DIRECT_URL", "DATABASE_PASSWORD"),
     "QUEUE_URL": ("QUEUE_PASSWORD", "QUEUE_CA_FILE"),
+    "CACHE_URL": ("CACHE_PASSWORD", "CACHE_CA_FILE"),
 }
 
 

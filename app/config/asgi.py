@@ -11,7 +11,8 @@ from django.db import connection
 
 django.setup(set_prefix=False)
 
-from app.common import hotquery  # noqa: E402  # after setup: it loads the models
+from app.common import cluster_access, hotquery, synthetic  # noqa: E402  # after setup: models
+from app.common.cache import cache_address  # noqa: E402
 from app.common.errors import document  # noqa: E402
 from app.common.handler import PROBES, LazyHandler  # noqa: E402
 from app.config import health  # noqa: E402
@@ -51,6 +52,7 @@ class Lifespan:
             max_lifetime=settings.DB_MAX_LIFETIME,
             max_wait=settings.DB_POOL_TIMEOUT,
         )
+        await cluster_access.open_clients(cache_address())
         # Long-lived objects leave the collector's sight: p99 falls by half (performance.md 6).
         gc.collect()
         gc.freeze()
@@ -59,6 +61,7 @@ class Lifespan:
     @staticmethod
     async def _close() -> None:
         await health.probe.close()
+        await cluster_access.close_clients()
         await hotquery.close_pool()
         connection.close_pool()  # type: ignore[attr-defined]
 
@@ -85,5 +88,6 @@ application = Lifespan(
         body_limit=settings.MAX_BODY_BYTES,
         too_large=too_large,
         quiet=PROBES,
+        is_synthetic=synthetic.checker(settings.SYNTHETIC_KEY),
     )
 )

@@ -11,6 +11,8 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 
+from app.taskqueue.connection import parse
+
 SMTP_PORTS = {"smtp": 25, "smtps": 465, "smtp+starttls": 587}
 
 
@@ -127,6 +129,25 @@ def mailer(name: str, url: str) -> dict[str, Any]:
             "timeout": 10,
         },
     }
+
+
+def cluster(name: str, url: str) -> dict[str, Any]:
+    """Django's CACHES entry for `valkey://[user@]host:port,host:port`.
+
+    The variables beside `<name>_URL` are `<name>_PASSWORD`, `<name>_CA_FILE` and `<name>_PREFIX`.
+    """
+    options = {
+        "password": text(f"{name}_PASSWORD"),
+        "ca_file": text(f"{name}_CA_FILE"),
+        "prefix": text(f"{name}_PREFIX", "fs-cache"),
+    }
+    try:
+        parse(url, *options.values())
+    except ImproperlyConfigured as error:
+        what, _, fix = str(error).partition(":")
+        variable = what.removeprefix("queue ").replace(" ", "_").upper()
+        raise ImproperlyConfigured(f"{name}_{variable}:{fix}") from error
+    return {"BACKEND": "app.common.cache.ClusterCache", "LOCATION": url, "OPTIONS": options}
 
 
 def libpq(entry: dict[str, Any]) -> str:

@@ -24,6 +24,7 @@ def start(process: str) -> None:
             settings.METRICS_PORT,
             version=settings.APP_VERSION,
             queues=settings.TASKS["default"]["QUEUES"],
+            buckets=settings.RATE_LIMITS if process == "web" else (),
             respond=internal.of(process),
         )
     except OSError as error:

@@ -72,6 +72,16 @@ TASKS = {
 }
 EVENT_HANDLERS = "app.config.subscriptions.HANDLERS"
 
+# --- cache and rate limits ----------------------------------------------------------------------
+CACHES = {
+    "default": env.cluster(
+        "CACHE", env.required("CACHE_URL", "valkey://127.0.0.1:7100,127.0.0.1:7101")
+    )
+}
+RATE_LIMITS = {"checkout": (env.whole("RATE_LIMIT_CHECKOUT", 60), 60.0)}
+"""Bucket -> requests (0 = no limit) per seconds and client address."""
+SYNTHETIC_KEY = env.text("SYNTHETIC_KEY")
+
 # --- e-mail -------------------------------------------------------------------------------------
 DEFAULT_FROM_EMAIL = env.text("EMAIL_FROM", "FASHIONISTAR <orders@fashionistar.example>")
 MAILERS = {

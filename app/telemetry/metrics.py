@@ -23,6 +23,8 @@ RUN_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Seconds of a task attempt."""
 OUTCOMES = ("succeeded", "failed", "retried", "dead", "reaped", "lease_lost", "released")
 """What a worker does with a task."""
+LIMIT_RESULTS = ("allowed", "refused", "exempt", "failed_open")
+"""What a rate limit says to a request."""
 
 http_duration = Histogram(
     "http_server_request_duration_seconds",
@@ -70,6 +72,11 @@ task_outcomes = Counter(
     "Moves of tasks by the worker: succeeded, failed, retried, dead, reaped, lease_lost, released.",
     ["queue", "outcome"],
 )
+periodic_ticks = Counter(
+    "fashionistar_periodic_ticks",
+    "Ticks of periodic tasks that the relay enqueued, or skipped because they were missed.",
+    ["task", "outcome"],
+)
 # Of the fleet: set by each relay, never by workers. Read with max, never with sum.
 tasks_ready = Gauge("fashionistar_tasks_ready", "Tasks that are due and wait.", ["queue"])
 tasks_delayed = Gauge(
@@ -102,6 +109,16 @@ worker_beat = Gauge(
     "Unix time of the process's last turn of its loop.",
     ["process"],
 )
+cache_ops = Counter(
+    "fashionistar_cache_ops",
+    "Cache operations per key by result; all but hit, miss and ok mean: done without the cache.",
+    ["cache", "op", "result"],
+)
+rate_limits = Counter(
+    "fashionistar_rate_limit_checks",
+    "Requests checked against a rate limit; failed_open means the cluster did not answer.",
+    ["bucket", "result"],
+)
 build_info = Gauge(
     "fashionistar_build_info",
     "Always 1; the labels say what runs.",
@@ -109,7 +126,14 @@ build_info = Gauge(
 )
 
 
-def start(port: int, *, version: str, queues: Collection[str], respond: Respond) -> None:
+def start(
+    port: int,
+    *,
+    version: str,
+    queues: Collection[str],
+    respond: Respond,
+    buckets: Collection[str] = (),
+) -> None:
     """Serve metrics on `port` (all addresses; 0 serves none), and what `respond` answers.
 
     Raises OSError when the port is taken.
@@ -121,6 +145,8 @@ def start(port: int, *, version: str, queues: Collection[str], respond: Respond)
         tasks_pushed.labels(source, outcome)
     for queue, outcome in product(queues, OUTCOMES):
         task_outcomes.labels(queue, outcome)
+    for bucket, result in product(buckets, LIMIT_RESULTS):
+        rate_limits.labels(bucket, result)
     if port:
         serve(port, respond)
 

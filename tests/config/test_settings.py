@@ -13,6 +13,7 @@ REQUIRED = [
     "SECRET_KEY",
     "DATABASE_URL",
     "QUEUE_URL",
+    "CACHE_URL",
     "EMAIL_URL",
     "ALLOWED_HOSTS",
     "PUBLIC_BASE_URL",
