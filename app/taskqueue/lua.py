@@ -36,6 +36,7 @@ HEARTBEAT = _load("heartbeat")
 FINISH = _load("finish")
 RETRY = _load("retry")
 RELEASE = _load("release")
+PRUNE = _load("prune")
 REVIVE = _load("revive")
 CANCEL = _load("cancel")
 SHOW = _load("show")
@@ -43,7 +44,7 @@ STATS = _load("stats")
 
 ALL: Sequence[Script] = (
     *(ENQUEUE, CLAIM, HEARTBEAT, FINISH, RETRY, RELEASE),
-    *(REVIVE, CANCEL, SHOW, STATS),
+    *(PRUNE, REVIVE, CANCEL, SHOW, STATS),
 )
 
 LOAD_ALL: Sequence[Command] = tuple(("SCRIPT", "LOAD", script.text) for script in ALL)

@@ -20,6 +20,7 @@ from app.taskqueue.confirmation import Confirmation
 from app.taskqueue.failpoints import failpoint
 from app.taskqueue.hooks import hooks
 from app.taskqueue.outbox import Parcel
+from app.taskqueue.schedule import Schedule
 from app.taskqueue.stats import read_stats
 from app.taskqueue.topology import ClusterUnavailable, QueueUnavailable
 
@@ -42,6 +43,8 @@ class Relay:
         self._database = backend.settings.database
         self._cluster = Cluster(backend.settings.address, timeout=TIMEOUT)
         self._confirmation = Confirmation(self._cluster)
+        self._schedule = Schedule(backend.alias, backend.settings.database)
+        self._schedule_at = 0.0
         self._stopped = False
         self._report_at = 0.0
         self._recheck_at = 0.0
@@ -89,6 +92,7 @@ class Relay:
     def _turn(self) -> float:
         """One round; returns the seconds to sleep."""
         try:
+            self._clock()  # first: ticks reach the outbox also while the cluster is away
             looked_at = self.move() + self._now_and_then()
         except (QueueUnavailable, DatabaseError) as error:
             self._failures += 1
@@ -100,6 +104,10 @@ class Relay:
             log.info("relay.resumed after %d failures", self._failures)
         self._failures = 0
         return 0.0 if looked_at >= self._batch else POLL
+
+    def _clock(self) -> None:
+        if time.monotonic() >= self._schedule_at:
+            self._schedule_at = time.monotonic() + self._schedule.run()
 
     def _now_and_then(self) -> int:
         now = time.monotonic()

@@ -114,6 +114,8 @@ _COUNTERS: dict[str, Callable[[str, str], Counter]] = {
     "pushed_directly": lambda *_: metrics.tasks_pushed.labels("publisher", "ok"),
     "push_failed": lambda *_: metrics.tasks_pushed.labels("publisher", "failed"),
     "relayed": lambda *_: metrics.tasks_pushed.labels("relay", "ok"),
+    "tick_enqueued": lambda _, path: metrics.periodic_ticks.labels(path, "enqueued"),
+    "tick_skipped": lambda _, path: metrics.periodic_ticks.labels(path, "skipped"),
     "relay_failed": lambda *_: metrics.tasks_pushed.labels("relay", "failed"),
 }
 _GAUGES: dict[str, Callable[[str], Gauge]] = {
