@@ -125,7 +125,8 @@ class Schedule:
             ticks, skipped = periodic.between(handled, now) if now > handled else ([], 0)
             for tick in ticks:
                 periodic.enqueue(tick)
-            failpoint("periodic.enqueued_before_commit")
+            if ticks:
+                failpoint("periodic.enqueued_before_commit")
             with connections[self._database].cursor() as cursor:
                 cursor.execute(HANDLED, [now, max(ticks, default=None), periodic.name])
         _tell(periodic, handled, now, ticks, skipped)

@@ -19,11 +19,17 @@ def every_minute(*, tick: str) -> None:
     note("every_minute", tick)
 
 
-@periodic(cron="*/10 * * * *", queue="emails")
+@periodic(cron="*/10 * * * *", queue="emails", catch_up="all", catch_up_limit=5_000)
 @task(priority=3)
 def every_ten(*, tick: str = "") -> None:
     """Leave a row."""
     note("every_ten", tick)
+
+
+@periodic(cron="0 * * * *")
+def hourly(*, tick: str) -> None:
+    """Leave a row."""
+    note("hourly", tick)
 
 
 @periodic(cron="30 9 * * MON-FRI", queue="sms", timezone="Africa/Lagos")
