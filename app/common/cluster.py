@@ -10,6 +10,7 @@ Threads use the client of one background loop of this process. The queue has a c
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -35,6 +36,10 @@ WITHIN = 0.05
 """Seconds that a caller waits at most, connecting included."""
 PAUSE = 0.5
 """Seconds for which a node that did not answer is not asked."""
+STAGGER = 0.01
+"""Seconds after which another node is asked for the owners of the slots, too."""
+LATE = 0.01
+"""Seconds by which a loop wakes up too late when it, not the cluster, is slow."""
 PATIENCE = 1.0
 """Seconds after which a connection without an answer is dropped (nobody waits for it any more)."""
 
@@ -139,7 +144,7 @@ class Channel:
 
     async def _receive(self) -> Any:
         try:
-            return await self._connection.read_response()
+            return await self._connection.read_response(timeout=math.inf)  # PATIENCE bounds it
         except ResponseError as error:
             return error
 
@@ -263,7 +268,7 @@ class Client:
             else:
                 _settle(answers, indices, Failure("skipped", f"{node} failed a moment ago"))
         if flights:
-            await asyncio.wait(flights, timeout=max(deadline - time.monotonic(), 0.0))
+            await _wait_for(flights, deadline)
         for flight, (channel, indices) in flights.items():
             if flight.done():
                 values = flight.result()[len(before) :: len(before) + 1]
@@ -307,25 +312,51 @@ class Client:
         return self._discovery
 
     async def _discover(self) -> None:
+        """Ask one node after the other, without waiting for those that are slow."""
         # The seeds first: pods come back under their names, not their addresses.
-        for node in dict.fromkeys((*self._address.seeds, *self._channels)):
-            probe = Channel(node, self._address.connect_async(node, timeout=PATIENCE))
-            try:
-                (answer,) = await probe.converse([("CLUSTER", "SLOTS")])
-                if not isinstance(answer, list):
-                    raise QueueUnavailable(f"{node}: {answer}")
-                await self._adopt(parse_slots(answer, node))
-                return
-            except (*_BROKEN, QueueUnavailable) as error:
-                log.info("cache.seed_failed", node=str(node), reason=str(error))
-            finally:
-                await probe.close()
+        left = list(dict.fromkeys((*self._address.seeds, *self._channels)))
+        asked: set[asyncio.Task[Topology | None]] = set()
+        try:
+            while left or asked:
+                if left:
+                    asked.add(asyncio.create_task(self._owners_by(left.pop(0))))
+                done, asked = await asyncio.wait(
+                    asked, timeout=STAGGER if left else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                topology = next((found for found in (t.result() for t in done) if found), None)
+                if topology is not None:
+                    await self._adopt(topology)
+                    return
+        finally:
+            for task in asked:
+                task.cancel()
+
+    async def _owners_by(self, node: Node) -> Topology | None:
+        probe = Channel(node, self._address.connect_async(node, timeout=PATIENCE))
+        try:
+            (answer,) = await probe.converse([("CLUSTER", "SLOTS")])
+            if not isinstance(answer, list):
+                raise QueueUnavailable(f"{node}: {answer}")
+            return parse_slots(answer, node)
+        except (*_BROKEN, QueueUnavailable) as error:
+            log.info("cache.seed_failed", node=str(node), reason=str(error))
+            return None
+        finally:
+            await probe.close()
 
     async def _adopt(self, topology: Topology) -> None:
         self._topology = topology
         self._seeds.worked()
         for node in set(self._channels) - set(topology.primaries):
             await self._channels.pop(node).close()
+
+
+async def _wait_for(flights: Iterable["asyncio.Future[list[Any]]"], deadline: float) -> None:
+    """Until all are done, or `deadline`; when this loop itself stood still over it, the answers may
+    lie in the sockets: then it takes them out first."""
+    _, pending = await asyncio.wait(flights, timeout=max(deadline - time.monotonic(), 0.0))
+    if pending and time.monotonic() - deadline > LATE:
+        await asyncio.wait(pending, timeout=LATE)
 
 
 def _key(command: Command) -> str:

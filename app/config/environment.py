@@ -131,22 +131,18 @@ def mailer(name: str, url: str) -> dict[str, Any]:
     }
 
 
-def cluster(name: str, url: str) -> dict[str, Any]:
+def cluster(name: str, url: str, *, password: str, ca_file: str, prefix: str) -> dict[str, Any]:
     """Django's CACHES entry for `valkey://[user@]host:port,host:port`.
 
-    The variables beside `<name>_URL` are `<name>_PASSWORD`, `<name>_CA_FILE` and `<name>_PREFIX`.
+    `name` is the URL's variable. Raises ImproperlyConfigured, which names the wrong variable.
     """
-    options = {
-        "password": text(f"{name}_PASSWORD"),
-        "ca_file": text(f"{name}_CA_FILE"),
-        "prefix": text(f"{name}_PREFIX", "fs-cache"),
-    }
     try:
-        parse(url, *options.values())
+        parse(url, password, ca_file, prefix)
     except ImproperlyConfigured as error:
         what, _, fix = str(error).partition(":")
         variable = what.removeprefix("queue ").replace(" ", "_").upper()
-        raise ImproperlyConfigured(f"{name}_{variable}:{fix}") from error
+        raise ImproperlyConfigured(f"{name.removesuffix('URL')}{variable}:{fix}") from error
+    options = {"password": password, "ca_file": ca_file, "prefix": prefix}
     return {"BACKEND": "app.common.cache.ClusterCache", "LOCATION": url, "OPTIONS": options}
 
 

@@ -75,7 +75,11 @@ EVENT_HANDLERS = "app.config.subscriptions.HANDLERS"
 # --- cache and rate limits ----------------------------------------------------------------------
 CACHES = {
     "default": env.cluster(
-        "CACHE", env.required("CACHE_URL", "valkey://127.0.0.1:7100,127.0.0.1:7101")
+        "CACHE_URL",
+        env.required("CACHE_URL", "valkey://127.0.0.1:7100,127.0.0.1:7101"),
+        password=env.text("CACHE_PASSWORD"),
+        ca_file=env.text("CACHE_CA_FILE"),
+        prefix=env.text("CACHE_PREFIX", "fs-cache"),
     )
 }
 RATE_LIMITS = {"checkout": (env.whole("RATE_LIMIT_CHECKOUT", 60), 60.0)}
