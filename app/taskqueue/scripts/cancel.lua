@@ -20,6 +20,7 @@ for _, set in ipairs({ READY, AGE, DELAYED, LEASES, DEAD }) do
 end
 release_unique(id)
 redis.call('HSET', key(id), 's', 'cancelled', 'f', int(now()))
+redis.call('HINCRBY', key(id), 'n', 1) -- a lease that runs is stale now
 if ARGV[4] ~= '' then
   redis.call('HSET', key(id), 'err:' .. redis.call('HGET', key(id), 'a'), ARGV[4])
 end
