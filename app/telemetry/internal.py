@@ -29,10 +29,10 @@ def application(respond: Respond) -> "WSGIApplication":
     """Metrics as prometheus_client serves them, every other path from `respond`."""
     metrics = make_wsgi_app()
 
-    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "/")
+    def answer(request: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        method, path = request["REQUEST_METHOD"], request.get("PATH_INFO", "/")
         if path in METRICS:
-            pages: Iterable[bytes] = metrics(environ, start_response)
+            pages: Iterable[bytes] = metrics(request, start_response)
             return pages
         status, document = respond(method, path)
         body = orjson.dumps(document) + b"\n"
