@@ -195,10 +195,10 @@ class Client:
         self._seeds = Breaker("seeds")
         self._discovery: asyncio.Task[None] | None = None
 
-    async def run(self, commands: Sequence[Command], *, within: float = WITHIN) -> list[Any]:
-        """For each command its value, a server's error or a Failure, after `within` seconds at the
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """For each command its value, a server's error or a Failure, after WITHIN seconds at the
         latest. Nodes are asked at the same time; a node that fails costs its own keys only."""
-        deadline = time.monotonic() + within
+        deadline = time.monotonic() + WITHIN
         topology = await self._topology_by(deadline)
         answers: list[Any] = [Failure("skipped", "the cluster is away")] * len(commands)
         if topology is None:

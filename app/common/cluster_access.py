@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from app.common.cluster import PATIENCE, WITHIN, Client, Failure
+from app.common import cluster
+from app.common.cluster import PATIENCE, Client, Failure
 from app.taskqueue.connection import QueueAddress
 from app.taskqueue.lua import Command
 
@@ -36,7 +37,8 @@ async def arun(address: QueueAddress, commands: Sequence[Command]) -> list[Any]:
 def run(address: QueueAddress, commands: Sequence[Command]) -> list[Any]:
     """`Client.run` for threads."""
     missing: list[Any] = [Failure("timeout", "the cache loop did not answer")] * len(commands)
-    return in_background(lambda: client(address).run(commands), WITHIN + SLACK, missing)
+    within = cluster.WITHIN + SLACK
+    return in_background(lambda: client(address).run(commands), within, missing)
 
 
 def in_background[T](work: Callable[[], Coroutine[Any, Any, T]], within: float, otherwise: T) -> T:
