@@ -220,7 +220,10 @@ def hopeless(pods: list[dict[str, Any]]) -> str:
     """Why it is pointless to wait any longer, or an empty string."""
     for pod in pods:
         for entry in statuses(pod):
-            reason = entry["state"].get("waiting", {}).get("reason", "")
+            waiting = entry["state"].get("waiting", {})
+            reason = waiting.get("reason", "")
+            if "failed to sync" in waiting.get("message", ""):
+                continue  # a busy kubelet has not read the Secret yet; it tries again
             if reason in FATAL or entry["restartCount"] > 2:
                 last = entry.get("lastState", {}).get("terminated", {}).get("reason", "")
                 name = f"{pod['metadata']['name']}/{entry['name']}"
