@@ -17,41 +17,33 @@ import traceback
 from typing import Any
 
 from tests.proofs.harness import Proof, concluded, counter, say
-from tests.support import session
-from tests.support.database import copy_of_template
+from tests.proofs.queue_lab import lab
 
 MUTANT_EXAMPLES = 400
 
 
-def run(lane: session.Lane) -> int:
-    """The run of the real product, then the mutants."""
-    from django.db import connection  # settings come with the lane
-
+def run(queue: Any) -> int:
+    """The real product, then the mutants."""
     from tests.taskqueue.modelrun import play
-    from tests.taskqueue.support import EFFECTS, queue_on
 
-    copy_of_template(lane.stack, lane.database)
-    with connection.cursor() as cursor:
-        cursor.execute(EFFECTS)
     seed = int(os.environ.get("SEED", random.randrange(10**6)))
     examples = max(1, int(os.environ.get("EXAMPLES", "500")))
     steps = max(1, int(os.environ.get("STEPS", "50")))
     proof = Proof("tasks_model", examples)
     say(f"tasks_model: {examples} examples of {steps} steps, SEED={seed}")
     begin = time.monotonic()
-    with queue_on(lane, lane.stack.queue_url) as queue:
-        progress = counter("tasks_model", examples)
-        try:
-            counts: dict[str, Any] = play(
-                queue, examples=examples, steps=steps, seed=seed, on_example=lambda: progress("")
-            )
-        except Exception as error:  # noqa: BLE001 - whatever differs from the reference
-            traceback.print_exc()
-            proof.violated(str(error).strip().partition("\n")[0] or type(error).__name__)
-            counts = {}
-        proof.values |= {"seed": seed, **counts, "seconds": round(time.monotonic() - begin)}
-        if os.environ.get("MUTANTS") != "0":
-            _mutants(queue, proof, steps, seed)
+    progress = counter("tasks_model", examples)
+    try:
+        counts: dict[str, Any] = play(
+            queue, examples=examples, steps=steps, seed=seed, on_example=lambda: progress("")
+        )
+    except Exception as error:  # noqa: BLE001 - whatever differs from the reference
+        traceback.print_exc()
+        proof.violated(str(error).strip().partition("\n")[0] or type(error).__name__)
+        counts = {}
+    proof.values |= {"seed": seed, **counts, "seconds": round(time.monotonic() - begin)}
+    if os.environ.get("MUTANTS") != "0":
+        _mutants(queue, proof, steps, seed)
     return proof.finish()
 
 
@@ -70,12 +62,8 @@ def _mutants(queue: Any, proof: Proof, steps: int, seed: int) -> None:
 
 def main() -> int:
     """The servers, the run, the RESULT line."""
-    lane = session.begin()
-    os.environ["DJANGO_SETTINGS_MODULE"] = "app.config.settings"
-    try:
-        return run(lane)
-    finally:
-        session.end(lane, keep_logs=False)
+    with lab() as queue:
+        return run(queue)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def play(
     with world(queue, edits) as made:
         made.on_example = on_example
         machine = hypothesis.seed(seed)(machine_of(made))
-        run_state_machine_as_test(machine, settings=settings)
+        run_state_machine_as_test(machine, settings=settings, _min_steps=steps)
         return made.counts
 
 
