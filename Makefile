@@ -52,6 +52,11 @@ prove: .venv/.synced ## Races and kills with exact counts (ROUNDS=, MUTANTS=1)
 	@$(PY) -m tests.proofs.last_unit
 	@$(PY) -m tests.proofs.kill_web
 	@$(PY) -m tests.proofs.kill_worker
+.PHONY: prove-tasks-model conservation
+prove-tasks-model: .venv/.synced ## The queue in random order against a reference (EXAMPLES=, STEPS=, SEED=, MUTANTS=0)
+	@$(PY) -m tests.proofs.tasks_model
+conservation: .venv/.synced ## Tasks counted while workers and relays are killed: none lost, none doubled (ROUNDS=, SEED=)
+	@$(PY) -m tests.proofs.conservation
 load: .venv/.synced ## Locust, 30 s, against devstack or HOST=; exits 1 on any failure
 	@$(PY) -m loadtests
 bench: .venv/.synced ## Ratios against the bare ASGI + psycopg limit, interleaved

@@ -74,7 +74,11 @@ class Plan:
         """All settings of the app's processes but METRICS_PORT."""
         own = stack.settings(PUBLIC_BASE_URL=self.api_url)
         del own["METRICS_PORT"]
-        return own | self.given
+        settings = own | self.given
+        if "QUEUE_URL" in self.given and "CACHE_URL" not in self.given:
+            for part in ("URL", "PASSWORD", "CA_FILE"):  # the cache lives beside the queue
+                settings[f"CACHE_{part}"] = settings.get(f"QUEUE_{part}", "")
+        return settings
 
     def require_ports(self) -> None:
         """DevstackError for the first port that somebody else uses."""

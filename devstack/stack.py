@@ -182,6 +182,8 @@ class Stack:
             "SECRET_KEY": self.secrets.secret_key,
             "DATABASE_URL": database,
             "QUEUE_URL": self.queue_url,
+            "CACHE_URL": self.queue_url,  # one cluster, two prefixes
+            "RATE_LIMIT_CHECKOUT": "0",  # proofs and load tests come from one address
             "EMAIL_URL": self.email_url,
             "ALLOWED_HOSTS": "127.0.0.1,localhost,testserver",
             "PUBLIC_BASE_URL": "http://127.0.0.1:8000",

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -33,6 +34,8 @@ class DomainError(Exception):
     status: int = HTTPStatus.CONFLICT
     code: str = "conflict"
     title: str = "Conflict"
+    headers: Mapping[str, str] = MappingProxyType({})
+    """Of the answer."""
 
     def __init__(
         self,
@@ -87,6 +90,15 @@ class Overloaded(DomainError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
     code = "overloaded"
     title = "Try again in a moment"
+    headers = MappingProxyType({"Retry-After": "1"})
+
+
+class RateLimited(DomainError):
+    """429: the caller asks too often; the headers say when to come back."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    code = "rate_limited"
+    title = "Too many requests"
 
 
 def document(
@@ -134,7 +146,7 @@ def from_domain(error: DomainError, *, instance: str = "") -> HttpResponse:
         detail=error.detail,
         instance=instance,
         errors=error.errors,
-        headers={"Retry-After": "1"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None,
+        headers=error.headers,
         **error.extra,
     )
 

@@ -6,13 +6,14 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from adrf.views import APIView
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from app.common import ratelimit
 from app.common.concurrency import in_thread
 from app.common.errors import DomainError, UnsupportedMediaType, from_domain, not_allowed
 
@@ -53,6 +54,8 @@ def _matches(known: str, etag: str) -> bool:
 
 
 class _View(APIView):
+    rate_limit: ClassVar[str] = ""
+    """Name of the bucket in settings.RATE_LIMITS that each request takes from; "" = none."""
     view_is_async = True  # a plain attribute: `dispatch` below is async, the handlers need not be
 
     http_method_names = [  # noqa: RUF012  # DRF declares it so
@@ -85,11 +88,14 @@ class HotView(_View):
         handler = self._handler(request)
         if handler is None:
             return self._not_allowed(request)
+        headers: Mapping[str, str] = {}
         try:
+            if self.rate_limit:
+                headers = await ratelimit.aguard(request, self.rate_limit)
             response: HttpResponseBase = await handler(request, **kwargs)
         except DomainError as error:
-            return from_domain(error, instance=request.path)
-        return response
+            response = from_domain(error, instance=request.path)
+        return _with(response, headers)
 
 
 class ServiceView(_View):
@@ -108,10 +114,19 @@ class ServiceView(_View):
         handler = self._handler(request)
         if handler is None:
             return self._not_allowed(request)
+        headers: Mapping[str, str] = {}
         try:
+            if self.rate_limit:
+                headers = ratelimit.guard(request, self.rate_limit)
             if request.method in {"POST", "PUT", "PATCH"} and request.content_type != JSON:
                 raise UnsupportedMediaType(f"Send the body as {JSON}.")
             response: HttpResponseBase = handler(request, **kwargs)
         except DomainError as error:
-            return from_domain(error, instance=request.path)
-        return response
+            response = from_domain(error, instance=request.path)
+        return _with(response, headers)
+
+
+def _with(response: HttpResponseBase, headers: Mapping[str, str]) -> HttpResponseBase:
+    for name, value in headers.items():
+        response.headers[name] = value
+    return response

@@ -12,7 +12,8 @@ from django.tasks import task_backends
 
 django.setup(set_prefix=False)
 
-from app.common import hotquery  # noqa: E402  # after setup: it loads the models
+from app.common import cluster_access, hotquery, synthetic  # noqa: E402  # after setup: models
+from app.common.cache import cache_address  # noqa: E402
 from app.common.errors import document  # noqa: E402
 from app.common.handler import PROBES, LazyHandler  # noqa: E402
 from app.config import health  # noqa: E402
@@ -56,6 +57,7 @@ class Lifespan:
         queue = task_backends["default"]
         if isinstance(queue, ClusterBackend):
             queue.link.start()  # its thread, before a request would start it
+        await cluster_access.open_clients(cache_address())
         # Long-lived objects leave the collector's sight: p99 falls by half (performance.md 6).
         gc.collect()
         gc.freeze()
@@ -64,6 +66,7 @@ class Lifespan:
     @staticmethod
     async def _close() -> None:
         await health.probe.close()
+        await cluster_access.close_clients()
         await hotquery.close_pool()
         connection.close_pool()  # type: ignore[attr-defined]
 
@@ -90,5 +93,6 @@ application = Lifespan(
         body_limit=settings.MAX_BODY_BYTES,
         too_large=too_large,
         quiet=PROBES,
+        is_synthetic=synthetic.checker(settings.SYNTHETIC_KEY),
     )
 )

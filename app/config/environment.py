@@ -1,7 +1,7 @@
 """Reading settings from the environment: a missing or malformed name stops the start, by name."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -10,6 +10,8 @@ from django.core.exceptions import ImproperlyConfigured
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
+
+from app.taskqueue.connection import parse
 
 SMTP_PORTS = {"smtp": 25, "smtps": 465, "smtp+starttls": 587}
 
@@ -50,6 +52,23 @@ def whole(name: str, default: int, *, minimum: int = 0, maximum: int = 1_000_000
 def listed(value: str) -> list[str]:
     """The parts of a comma-separated value, empty ones dropped."""
     return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def numbers(name: str, defaults: Mapping[str, float]) -> dict[str, float]:
+    """An optional list of numbers above 0 by key, `emails=30,sms=10`: changes to the defaults.
+
+    Raises ImproperlyConfigured.
+    """
+    found = dict(defaults)
+    for part in listed(text(name)):
+        key, _, value = part.partition("=")
+        try:
+            found[key.strip()] = float(value)
+        except ValueError:
+            found[key.strip()] = 0.0
+        if not 0 < found[key.strip()] <= 1_000_000:
+            raise ImproperlyConfigured(f"{name} must look like emails=30,sms=10, not {part!r}")
+    return found
 
 
 def choice(name: str, default: str, known: Collection[str]) -> str:
@@ -110,6 +129,21 @@ def mailer(name: str, url: str) -> dict[str, Any]:
             "timeout": 10,
         },
     }
+
+
+def cluster(name: str, url: str, *, password: str, ca_file: str, prefix: str) -> dict[str, Any]:
+    """Django's CACHES entry for `valkey://[user@]host:port,host:port`.
+
+    `name` is the URL's variable. Raises ImproperlyConfigured, which names the wrong variable.
+    """
+    try:
+        parse(url, password, ca_file, prefix)
+    except ImproperlyConfigured as error:
+        what, _, fix = str(error).partition(":")
+        variable = what.removeprefix("queue ").replace(" ", "_").upper()
+        raise ImproperlyConfigured(f"{name.removesuffix('URL')}{variable}:{fix}") from error
+    options = {"password": password, "ca_file": ca_file, "prefix": prefix}
+    return {"BACKEND": "app.common.cache.ClusterCache", "LOCATION": url, "OPTIONS": options}
 
 
 def libpq(entry: dict[str, Any]) -> str:

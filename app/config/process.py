@@ -5,6 +5,7 @@ from django.core.management.base import CommandError
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
+from app.config import internal
 from app.telemetry import logging, metrics, tracing
 
 
@@ -23,6 +24,8 @@ def start(process: str) -> None:
             settings.METRICS_PORT,
             version=settings.APP_VERSION,
             queues=settings.TASKS["default"]["QUEUES"],
+            buckets=settings.RATE_LIMITS if process == "web" else (),
+            respond=internal.of(process),
         )
     except OSError as error:
         raise CommandError(

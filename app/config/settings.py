@@ -63,10 +63,28 @@ TASKS = {
             "ca_file": env.text("QUEUE_CA_FILE"),
             "prefix": env.text("QUEUE_PREFIX", "fs"),
             "shards": 1,
+            "drain_seconds": env.numbers(
+                "QUEUE_DRAIN_SECONDS", {"sms": 10, "emails": 30, "orders": 30, "ai": 300}
+            ),
+            "concurrency": env.numbers("QUEUE_CONCURRENCY", {}),
         },
     }
 }
 EVENT_HANDLERS = "app.config.subscriptions.HANDLERS"
+
+# --- cache and rate limits ----------------------------------------------------------------------
+CACHES = {
+    "default": env.cluster(
+        "CACHE_URL",
+        env.required("CACHE_URL", "valkey://127.0.0.1:7100,127.0.0.1:7101"),
+        password=env.text("CACHE_PASSWORD"),
+        ca_file=env.text("CACHE_CA_FILE"),
+        prefix=env.text("CACHE_PREFIX", "fs-cache"),
+    )
+}
+RATE_LIMITS = {"checkout": (env.whole("RATE_LIMIT_CHECKOUT", 60), 60.0)}
+"""Bucket -> requests (0 = no limit) per seconds and client address."""
+SYNTHETIC_KEY = env.text("SYNTHETIC_KEY")
 
 # --- e-mail -------------------------------------------------------------------------------------
 DEFAULT_FROM_EMAIL = env.text("EMAIL_FROM", "FASHIONISTAR <orders@fashionistar.example>")

@@ -3,6 +3,7 @@
 Imports third parties only, so it can be published as it is. Why: docs/adr/0002.
 """
 
+from app.taskqueue.cron import periodic
 from app.taskqueue.durable import DurableTask, task
 
-__all__ = ["DurableTask", "task"]
+__all__ = ["DurableTask", "periodic", "task"]

@@ -4,7 +4,7 @@ from django.apps import AppConfig
 
 
 class TaskQueueConfig(AppConfig):
-    """Owns one table: the outbox."""
+    """Owns two tables: the outbox and the schedule."""
 
     name = "app.taskqueue"
     label = "taskqueue"

@@ -6,9 +6,9 @@
 Events given to `observe` (value 1.0 unless said):
 counters, with queue and path: enqueued, pushed_directly, push_failed, relayed, relay_failed,
 started, succeeded, failed (an attempt raised), retried, dead, reaped (leases taken back),
-lease_lost, released;
+lease_lost, released, tick_enqueued and tick_skipped (by the relay, for periodic tasks);
 gauges, with queue, set by the relay from the cluster: queue_ready, queue_delayed, queue_running,
-queue_dead, oldest_ready_seconds; set by the relay from PostgreSQL, without queue:
+queue_dead, oldest_ready_seconds, backlog_seconds; set by the relay from PostgreSQL, without queue:
 outbox_unconfirmed, outbox_oldest_seconds (rows that are due and not confirmed).
 """
 

@@ -36,11 +36,16 @@ HEARTBEAT = _load("heartbeat")
 FINISH = _load("finish")
 RETRY = _load("retry")
 RELEASE = _load("release")
+PRUNE = _load("prune")
 REVIVE = _load("revive")
+CANCEL = _load("cancel")
 SHOW = _load("show")
 STATS = _load("stats")
 
-ALL: Sequence[Script] = (ENQUEUE, CLAIM, HEARTBEAT, FINISH, RETRY, RELEASE, REVIVE, SHOW, STATS)
+ALL: Sequence[Script] = (
+    *(ENQUEUE, CLAIM, HEARTBEAT, FINISH, RETRY, RELEASE),
+    *(PRUNE, REVIVE, CANCEL, SHOW, STATS),
+)
 
 LOAD_ALL: Sequence[Command] = tuple(("SCRIPT", "LOAD", script.text) for script in ALL)
 

@@ -1,4 +1,6 @@
-"""The outbox: a task is a row here until the cluster has confirmed it."""
+"""Two tables: the outbox, where a task is a row until the cluster has confirmed it, and the
+schedule.
+"""
 
 from typing import TYPE_CHECKING, ClassVar
 
@@ -59,3 +61,14 @@ class OutboxTask(models.Model):
                 condition=models.Q(confirmed_at__isnull=False),
             ),
         ]
+
+
+class PeriodicTask(models.Model):
+    """How far a periodic task has been enqueued (schedule.py). Locked by the relay that does it."""
+
+    name = TaskIdField(primary_key=True, max_length=255)
+    last_tick = models.DateTimeField(null=True)  # the last one enqueued, for people
+    checked_at = models.DateTimeField()  # ticks up to this moment have been handled
+
+    class Meta:
+        db_table = "taskqueue_schedule"

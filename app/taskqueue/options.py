@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -23,14 +23,19 @@ class BackendOptions:
     shards: int = 1  # per queue; may grow, ids name their shard
     database: str = "default"  # the alias whose transactions tasks join
     result_ttl: int = DAY  # seconds a finished task is remembered, its result and its id
+    dead_retention: int = 30 * DAY  # seconds a dead task is kept for somebody to look at
     max_payload: int = 262_144  # bytes of one envelope, and of one return value
+    # Per queue, for autoscalers: in how many seconds its backlog shall be worked off, and how many
+    # of its tasks one worker process runs at a time.
+    drain_seconds: Mapping[str, float] = field(default_factory=dict)
+    concurrency: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "BackendOptions":
         """From the settings. ImproperlyConfigured names what is wrong."""
         if not options.get("url"):
             raise ImproperlyConfigured(f"TASKS: OPTIONS['url'] is missing (example: {EXAMPLE})")
-        own = {field.name for field in fields(cls)} - {"address"}
+        own = {item.name for item in fields(cls)} - {"address"}
         unknown = set(options) - own - set(_CONNECTION)
         if unknown:
             raise ImproperlyConfigured(
@@ -50,7 +55,20 @@ class BackendOptions:
                 "TASKS: OPTIONS['result_ttl'] must be at least 60 seconds: a task pushed again "
                 "after its memory ended would run again"
             )
+        if parsed.dead_retention < parsed.result_ttl:
+            raise ImproperlyConfigured(
+                "TASKS: OPTIONS['dead_retention'] must be at least result_ttl: a dead task is no "
+                "less worth than a finished one"
+            )
+        _check_numbers("drain_seconds", parsed.drain_seconds)
+        _check_numbers("concurrency", parsed.concurrency)
         return parsed
+
+
+def _check_numbers(name: str, values: Mapping[str, float]) -> None:
+    bad = {queue: value for queue, value in values.items() if not value > 0}
+    if bad:
+        raise ImproperlyConfigured(f"TASKS: OPTIONS['{name}'] must be above 0 per queue; got {bad}")
 
 
 def check_queues(queues: Iterable[str]) -> None:

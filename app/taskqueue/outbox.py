@@ -60,6 +60,19 @@ BACKLOG = f"""
         WHERE confirmed_at IS NULL AND run_after <= now()
         ORDER BY run_after, id LIMIT {BACKLOG_LIMIT}) AS due"""  # noqa: S608 - constants only
 
+# Rows that are due later than the cluster is told of, by queue.
+SCHEDULED = f"""
+    SELECT queue, count(*) FROM taskqueue_outbox
+    WHERE confirmed_at IS NULL AND pushed_at IS NULL
+        AND run_after > now() + make_interval(secs => {HORIZON_SECONDS})
+    GROUP BY queue"""  # noqa: S608 - constants only
+
+SHOW = """
+    SELECT envelope::text, class, run_after, pushed_at, confirmed_at, attempts
+    FROM taskqueue_outbox WHERE id = %s"""
+
+TAKE_OUT = "DELETE FROM taskqueue_outbox WHERE id = %s RETURNING envelope::text"
+
 FIND = "SELECT envelope::text FROM taskqueue_outbox WHERE id = %s"
 
 

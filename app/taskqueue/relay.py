@@ -21,6 +21,7 @@ from app.taskqueue.confirmation import Confirmation
 from app.taskqueue.failpoints import failpoint
 from app.taskqueue.hooks import hooks
 from app.taskqueue.outbox import Parcel
+from app.taskqueue.schedule import Schedule
 from app.taskqueue.stats import read_stats
 from app.taskqueue.topology import ClusterUnavailable, QueueUnavailable
 
@@ -43,6 +44,8 @@ class Relay:
         self._database = backend.settings.database
         self._cluster = Cluster(backend.settings.address, timeout=TIMEOUT)
         self._confirmation = Confirmation(self._cluster)
+        self._schedule = Schedule(backend.alias, backend.settings.database)
+        self._schedule_at = 0.0
         self._stopped = False
         self._report_at = 0.0
         self._recheck_at = 0.0
@@ -92,14 +95,9 @@ class Relay:
         """One round; returns the seconds to sleep."""
         now = time.monotonic()
         try:
-            if now >= self._report_at:  # first: it matters most while the queue is away
-                self._report_at = now + GAUGES
-                self.report()
-                connections[self._database].close()  # back to the pool, which replaces old ones
-            looked_at = self.move()
-            if now >= self._recheck_at:
-                looked_at = max(looked_at, rechecked := self.recheck())
-                self._recheck_at = now if rechecked >= self._batch else now + 1.0
+            self._clock()  # first: ticks reach the outbox also while the cluster is away
+            self._report_when_due(now)  # then: lateness matters most while it is away
+            looked_at = max(self.move(), self._recheck_when_due(now))
         except (QueueUnavailable, DatabaseError) as error:
             self._failures += 1
             if self._failures == 1:
@@ -110,6 +108,23 @@ class Relay:
             log.info("relay.resumed after %d failures", self._failures)
         self._failures = 0
         return 0.0 if looked_at >= self._batch else POLL
+
+    def _clock(self) -> None:
+        if time.monotonic() >= self._schedule_at:
+            self._schedule_at = time.monotonic() + self._schedule.run()
+
+    def _report_when_due(self, now: float) -> None:
+        if now >= self._report_at:
+            self._report_at = now + GAUGES
+            self.report()
+            connections[self._database].close()  # back to the pool, which replaces old ones
+
+    def _recheck_when_due(self, now: float) -> int:
+        if now < self._recheck_at:
+            return 0
+        looked_at = self.recheck()
+        self._recheck_at = now if looked_at >= self._batch else now + 1.0
+        return looked_at
 
     def _move(self, query: str, parameters: Sequence[Any]) -> int:
         with transaction.atomic(using=self._database):
@@ -156,7 +171,7 @@ class Relay:
             log.error("relay.refused id=%s path=%s: %s", parcel.id, parcel.path, reply.error)
         if not self._is_confirmed(reply):
             return outbox.POSTPONE
-        if parcel.delivery == "dispatched" or reply.value in {b"done", b"merged"}:
+        if parcel.delivery == "dispatched" or reply.value in {b"done", b"merged", b"cancelled"}:
             return outbox.DELETE
         return outbox.CONFIRM
 

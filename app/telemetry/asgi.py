@@ -32,6 +32,8 @@ ROUTE = "fashionistar.route"
 """Scope key under which the handler leaves the route template."""
 ERROR_TYPE = "fashionistar.error_type"
 """Scope key with the class name of an unhandled exception."""
+SYNTHETIC = "fashionistar.synthetic"
+"""Scope key that is set for a request of a load generator."""
 
 CLIENT_CLOSED = 499
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -50,7 +52,8 @@ class Telemetry:
 
     `is_hot(method, path)` tells public hot reads (sampled by ratio) from the rest. A body above
     `body_limit` bytes is answered with 413 and `too_large(limit)`, a problem document. `quiet`
-    paths (probes) make no span, sample or log line.
+    paths (probes) make no span, sample or log line. `is_synthetic(header)` judges `X-Synthetic`:
+    requests of load generators are marked in log, span and scope.
     """
 
     def __init__(
@@ -61,12 +64,14 @@ class Telemetry:
         body_limit: int,
         too_large: Callable[[int], bytes],
         quiet: frozenset[str] = frozenset(),
+        is_synthetic: Callable[[str], bool] | None = None,
     ) -> None:
         self._app = app
         self._is_hot = is_hot
         self._body_limit = body_limit
         self._too_large = too_large
         self._quiet = quiet
+        self._is_synthetic = is_synthetic
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection scope."""
@@ -77,6 +82,8 @@ class Telemetry:
             await self._app(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send, self._body_limit)
+        if exchange.synthetic_header and self._is_synthetic is not None:
+            scope[SYNTHETIC] = self._is_synthetic(exchange.synthetic_header)
         if scope["path"] in self._quiet:
             await self._run(exchange)
             return
@@ -119,6 +126,7 @@ class Exchange:
         self.method = scope["method"] if scope["method"] in METHODS else "_OTHER"
         self.announced_length = 0
         self.request_id = b""
+        self.synthetic_header = ""
         self._carrier: dict[str, str] = {}
         self._receive = receive
         self._send = send
@@ -136,6 +144,8 @@ class Exchange:
                 self.announced_length = int(value) if value.isdigit() else 0
             elif name == b"traceparent":
                 self._carrier["traceparent"] = value.decode("latin1")
+            elif name == b"x-synthetic":
+                self.synthetic_header = value.decode("latin1")
         self.request_id = self.request_id or secrets.token_hex(16).encode()
         bind_request_id(self.request_id.decode())
 
@@ -207,6 +217,7 @@ class Exchange:
                 "url.path": self.scope["path"][:512],
                 "http.response.status_code": self.status,
                 "event.duration": int(seconds * 1e9),
+                **({"synthetic": True} if self.scope.get(SYNTHETIC) else {}),
             },
         )
 
@@ -220,6 +231,8 @@ class Exchange:
                 "app.request.id": self.request_id.decode(),
             }
         )
+        if self.scope.get(SYNTHETIC):
+            span.set_attribute("app.synthetic", True)  # noqa: FBT003
         if route:
             span.update_name(f"{self.method} {route}")
             span.set_attribute("http.route", route)

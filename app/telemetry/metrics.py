@@ -12,7 +12,9 @@ from itertools import product
 
 import django
 from opentelemetry.trace import Span
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, Histogram
+
+from app.telemetry.internal import Respond, serve
 
 DURATION_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Seconds. 0.5 and 1 are latency objectives, so they are boundaries."""
@@ -21,6 +23,8 @@ RUN_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Seconds of a task attempt."""
 OUTCOMES = ("succeeded", "failed", "retried", "dead", "reaped", "lease_lost", "released")
 """What a worker does with a task."""
+LIMIT_RESULTS = ("allowed", "refused", "exempt", "failed_open")
+"""What a rate limit says to a request."""
 
 http_duration = Histogram(
     "http_server_request_duration_seconds",
@@ -68,14 +72,30 @@ task_outcomes = Counter(
     "Moves of tasks by the worker: succeeded, failed, retried, dead, reaped, lease_lost, released.",
     ["queue", "outcome"],
 )
-queue_tasks = Gauge(
-    "fashionistar_queue_tasks",
-    "Tasks in the queue by state (ready, delayed, running, dead). Read with max, never sum.",
-    ["queue", "state"],
+periodic_ticks = Counter(
+    "fashionistar_periodic_ticks",
+    "Ticks of periodic tasks that the relay enqueued, or skipped because they were missed.",
+    ["task", "outcome"],
 )
-queue_oldest_ready = Gauge(
-    "fashionistar_queue_oldest_ready_seconds",
-    "Age of the oldest task that is ready to run. Read with max, never sum.",
+# Of the fleet: set by each relay, never by workers. Read with max, never with sum.
+tasks_ready = Gauge("fashionistar_tasks_ready", "Tasks that are due and wait.", ["queue"])
+tasks_delayed = Gauge(
+    "fashionistar_tasks_delayed",
+    "Tasks that are due within minutes or wait to be retried.",
+    ["queue"],
+)
+tasks_running = Gauge("fashionistar_tasks_running", "Tasks that a worker holds.", ["queue"])
+tasks_dead = Gauge(
+    "fashionistar_tasks_dead", "Tasks that failed for good and wait for somebody.", ["queue"]
+)
+tasks_oldest_ready = Gauge(
+    "fashionistar_tasks_oldest_ready_seconds",
+    "Age of the oldest task that is ready to run.",
+    ["queue"],
+)
+tasks_backlog = Gauge(
+    "fashionistar_tasks_backlog_seconds",
+    "Time one worker process would need for the ready and the running tasks.",
     ["queue"],
 )
 outbox_rows = Gauge(
@@ -89,6 +109,16 @@ worker_beat = Gauge(
     "Unix time of the process's last turn of its loop.",
     ["process"],
 )
+cache_ops = Counter(
+    "fashionistar_cache_ops",
+    "Cache operations per key by result; all but hit, miss and ok mean: done without the cache.",
+    ["cache", "op", "result"],
+)
+rate_limits = Counter(
+    "fashionistar_rate_limit_checks",
+    "Requests checked against a rate limit; failed_open means the cluster did not answer.",
+    ["bucket", "result"],
+)
 build_info = Gauge(
     "fashionistar_build_info",
     "Always 1; the labels say what runs.",
@@ -96,8 +126,17 @@ build_info = Gauge(
 )
 
 
-def start(port: int, *, version: str, queues: Collection[str]) -> None:
-    """Serve metrics on `port` (all addresses; 0 serves none). Raises OSError when it is taken.
+def start(
+    port: int,
+    *,
+    version: str,
+    queues: Collection[str],
+    respond: Respond,
+    buckets: Collection[str] = (),
+) -> None:
+    """Serve metrics on `port` (all addresses; 0 serves none), and what `respond` answers.
+
+    Raises OSError when the port is taken.
 
     Children of bounded labels exist from the start: a first failure is then a rise from 0.
     """
@@ -106,8 +145,10 @@ def start(port: int, *, version: str, queues: Collection[str]) -> None:
         tasks_pushed.labels(source, outcome)
     for queue, outcome in product(queues, OUTCOMES):
         task_outcomes.labels(queue, outcome)
+    for bucket, result in product(buckets, LIMIT_RESULTS):
+        rate_limits.labels(bucket, result)
     if port:
-        start_http_server(port)
+        serve(port, respond)
 
 
 class ExemplarGate:

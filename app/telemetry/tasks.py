@@ -114,16 +114,19 @@ _COUNTERS: dict[str, Callable[[str, str], Counter]] = {
     "pushed_directly": lambda *_: metrics.tasks_pushed.labels("publisher", "ok"),
     "push_failed": lambda *_: metrics.tasks_pushed.labels("publisher", "failed"),
     "relayed": lambda *_: metrics.tasks_pushed.labels("relay", "ok"),
+    "tick_enqueued": lambda _, path: metrics.periodic_ticks.labels(path, "enqueued"),
+    "tick_skipped": lambda _, path: metrics.periodic_ticks.labels(path, "skipped"),
     "relay_failed": lambda *_: metrics.tasks_pushed.labels("relay", "failed"),
 }
 _GAUGES: dict[str, Callable[[str], Gauge]] = {
-    "oldest_ready_seconds": metrics.queue_oldest_ready.labels,
+    "oldest_ready_seconds": metrics.tasks_oldest_ready.labels,
+    "backlog_seconds": metrics.tasks_backlog.labels,
     "outbox_unconfirmed": lambda _: metrics.outbox_rows,
     "outbox_oldest_seconds": lambda _: metrics.outbox_oldest,
-    "queue_ready": lambda queue: metrics.queue_tasks.labels(queue, "ready"),
-    "queue_delayed": lambda queue: metrics.queue_tasks.labels(queue, "delayed"),
-    "queue_running": lambda queue: metrics.queue_tasks.labels(queue, "running"),
-    "queue_dead": lambda queue: metrics.queue_tasks.labels(queue, "dead"),
+    "queue_ready": metrics.tasks_ready.labels,
+    "queue_delayed": metrics.tasks_delayed.labels,
+    "queue_running": metrics.tasks_running.labels,
+    "queue_dead": metrics.tasks_dead.labels,
 }
 
 

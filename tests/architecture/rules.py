@@ -61,6 +61,8 @@ def no_async_orm(path: Path, tree: ast.Module) -> Iterator[str]:
         if isinstance(target, ast.Name)
     }
     for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and _name(node.value) == "cache":
+            continue  # app.common.cache awaits the network, without a thread
         if isinstance(node, ast.Attribute | ast.Name) and _name(node) in ASYNC_ORM:
             yield _at(path, node, f"calls {_name(node)}; use a service or a HotQuery")
         if isinstance(node, ast.AsyncFor) or (

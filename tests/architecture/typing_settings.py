@@ -4,6 +4,7 @@ import os
 
 _PLACEHOLDERS = {
     "ALLOWED_HOSTS": "localhost",
+    "CACHE_URL": "valkey://127.0.0.1:1",
     "DATABASE_URL": "postgresql://nobody:none@127.0.0.1:1/none",
     "EMAIL_URL": "smtp://127.0.0.1:1",
     "METRICS_PORT": "0",

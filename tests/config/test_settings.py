@@ -13,6 +13,7 @@ REQUIRED = [
     "SECRET_KEY",
     "DATABASE_URL",
     "QUEUE_URL",
+    "CACHE_URL",
     "EMAIL_URL",
     "ALLOWED_HOSTS",
     "PUBLIC_BASE_URL",
@@ -109,3 +110,19 @@ def test_an_unknown_word_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> 
 
     with pytest.raises(ImproperlyConfigured, match=r"^LOG_LEVEL must be one of INFO, ERROR"):
         environment.choice("LOG_LEVEL", "INFO", ("INFO", "ERROR"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "wrong"),
+    [
+        ("CACHE_URL", {"url": "http://cache:6379"}),
+        ("CACHE_URL", {"url": "valkey://cache:6379/1"}),
+        ("CACHE_CA_FILE", {"ca_file": "/nowhere.pem"}),
+        ("CACHE_PREFIX", {"prefix": "a:b"}),
+    ],
+)
+def test_a_bad_cache_variable_is_refused_by_name(variable: str, wrong: dict[str, str]) -> None:
+    right = {"url": "valkeys://cache:6379", "password": "", "ca_file": "", "prefix": "p"}
+
+    with pytest.raises(ImproperlyConfigured, match=f"^{variable}: "):
+        environment.cluster("CACHE_URL", **right | wrong)

@@ -16,7 +16,9 @@ from devstack import state
 from devstack.__main__ import main
 from devstack.environment import clean_environment, given_settings
 from devstack.paths import ROOT
+from devstack.plan import Plan
 from devstack.ports import HOST, find_free
+from devstack.stack import Ports, Secrets, Stack
 
 PORTS = {
     "API_PORT": 1,
@@ -138,6 +140,23 @@ def test_details_of_a_server_count_only_with_its_url() -> None:
     assert given_settings(details | {"HOME": "/h"}) == {"QUEUE_PREFIX": "p"}
     real = details | {"DATABASE_URL": "postgresql://db/x", "QUEUE_URL": "valkey://q:1"}
     assert given_settings(real) == real
+
+
+def test_the_cache_lives_beside_a_queue_that_is_given(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("METRICS_PORT", "CACHE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("QUEUE_URL", "valkey://q:1")
+    monkeypatch.setenv("QUEUE_PASSWORD", "x")
+    plan = Plan.from_environment(here)
+    stack = Stack(state_dir=here, ports=Ports.free(), secrets=Secrets())
+    settings = plan.settings(stack)
+    assert (settings["CACHE_URL"], settings["CACHE_PASSWORD"]) == ("valkey://q:1", "x")
+    monkeypatch.setenv("CACHE_URL", "valkey://c:1")
+    settings = Plan.from_environment(here).settings(stack)
+    assert settings["CACHE_URL"] == "valkey://c:1"
+    assert "CACHE_PASSWORD" not in settings
 
 
 @pytest.fixture

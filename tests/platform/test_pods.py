@@ -139,7 +139,17 @@ def test_existing_secrets_replace_all_of_the_chart() -> None:
         "SECRET_KEY": {"name": "app-secret", "key": "secret-key"},
         "DATABASE_PASSWORD": {"name": "postgres-secret", "key": "app-a-password"},
         "QUEUE_PASSWORD": {"name": "valkey-secret", "key": "queue-password"},
+        "CACHE_PASSWORD": {"name": "valkey-secret", "key": "queue-password"},
     }
+
+
+def test_clients_are_limited_only_where_their_addresses_are_known() -> None:
+    """Behind an ingress that is not trusted all of them would share its address, and one limit."""
+    settings = one(documents(profile="values-dev.yaml"), "ConfigMap", "-settings")["data"]
+    assert settings["CACHE_URL"] == settings["QUEUE_URL"]
+    assert settings["RATE_LIMIT_CHECKOUT"] == "0"
+    trusted = documents("app.trustedProxies={10.0.0.0/8}", profile="values-dev.yaml")
+    assert "RATE_LIMIT_CHECKOUT" not in one(trusted, "ConfigMap", "-settings")["data"]
 
 
 def test_the_other_login_role_brings_its_password() -> None:

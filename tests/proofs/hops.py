@@ -25,7 +25,7 @@ def main() -> int:
     """Run the proof; the exit code."""
     proof = options("hops", __doc__ or "", rounds=1, mutants=hop_mutants.MUTANTS)
     with scratch("hops") as state, Stack.start(state) as stack:
-        env = stack.env()
+        env = stack.env(RATE_LIMIT_CHECKOUT="1000")  # the limiter counts, too
         prepare(env)
         rows = probe(env, state, proof.only or "")
         print(table(rows))

@@ -39,6 +39,7 @@ class Lane:
         return self.stack.settings(
             DATABASE_URL=self.stack.address.dsn(self.database),
             QUEUE_PREFIX=self.prefix,
+            CACHE_PREFIX=f"{self.prefix}cache",
             EMAIL_URL=f"smtp://{HOST}:{self.smtp_port}",
         )
 

@@ -21,7 +21,7 @@ from app.taskqueue.cluster import Cluster
 from app.taskqueue.ids import tag
 from app.taskqueue.lua import Argument, Command, Script
 from app.taskqueue.relay import Relay
-from app.taskqueue.stats import QueueStats, read_stats
+from app.taskqueue.stats import QueueStats, read_counts
 from app.taskqueue.topology import QueueUnavailable
 from app.taskqueue.worker import Worker
 from devstack.process import Process
@@ -66,7 +66,7 @@ class Queue:
 
     def stats(self, queue: str = "default") -> QueueStats:
         """The numbers of one queue."""
-        return read_stats(self.backend, self.cluster)[queue]
+        return read_counts(self.backend, self.cluster)[queue]
 
     def relay(self) -> Relay:
         """A relay to step by hand."""

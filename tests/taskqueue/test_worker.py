@@ -17,6 +17,7 @@ from app.taskqueue.hooks import hooks
 from app.taskqueue.lua import CLAIM
 from app.taskqueue.topology import QueueUnavailable
 from devstack.ports import find_free
+from devstack.valkey import ValkeyCluster
 from tests.support.waiting import wait_until
 from tests.taskqueue import jobs
 from tests.taskqueue.support import Queue, effects, finished, order_of_effects, outbox_rows
@@ -291,8 +292,17 @@ def test_hooks_see_envelope_attempt_and_exception(queue: Queue) -> None:
     assert seen == [(path, 1, True, "ValueError"), (path, 2, True, "ok")]
 
 
-def test_connections_that_are_cut_lose_nothing(queue: Queue) -> None:
-    """Cut connections lose pushes (the relay has the rows) and answers (the lease ends)."""
+def test_connections_that_are_cut_lose_nothing(
+    queue_with: Callable[..., Any], own_cluster: ValkeyCluster
+) -> None:
+    """Cut connections lose pushes (the relay has the rows) and answers (the lease ends). On a
+    cluster of its own: those of the other tests must not be cut.
+    """
+    with queue_with(url=own_cluster.url) as queue:
+        _cut_while_working(queue)
+
+
+def _cut_while_working(queue: Queue) -> None:
     relay = queue.relay()
     with queue.worker(concurrency=2):
         for number in range(10):

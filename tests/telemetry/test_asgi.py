@@ -43,6 +43,7 @@ def wrapped(app: Any = shop, *, hot: bool = False) -> Telemetry:
         body_limit=LIMIT,
         too_large=lambda limit: orjson.dumps({"limit": limit, "request_id": request_id()}),
         quiet=frozenset({"/livez"}),
+        is_synthetic=lambda header: header == "good",
     )
 
 
@@ -257,3 +258,15 @@ def test_one_exemplar_per_bucket_and_second(spans: InMemorySpanExporter) -> None
     marked = [s for s in spans.get_finished_spans() if (s.attributes or {}).get("exemplar")]
     assert len(spans.get_finished_spans()) == 20
     assert len(marked) < 20
+
+
+@pytest.mark.parametrize(("header", "marked"), [("good", True), ("bad", False), ("", False)])
+def test_requests_of_load_generators_are_marked(
+    spans: InMemorySpanExporter, *, header: str, marked: bool
+) -> None:
+    with capture_logs() as logs:
+        run(wrapped(), Call(path="/shop/7", headers={"X-Synthetic": header}))
+
+    (span,) = spans.get_finished_spans()
+    assert ("app.synthetic" in (span.attributes or {})) is marked
+    assert ("synthetic" in logs[-1]) is marked

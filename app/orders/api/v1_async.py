@@ -57,6 +57,8 @@ class CheckoutBody(StrictSchema):
 class Checkout(ServiceView):
     """`POST /checkout`: place a guest's order."""
 
+    rate_limit = "checkout"
+
     def post(self, request: HttpRequest) -> HttpResponse:
         body = parse(CheckoutBody, request.body)
         lines = [

@@ -5,9 +5,10 @@
 --   :leases   zset  id -> end ms      :seq          counter, FIFO inside a priority
 --   :age      zset  id -> ready since :wake         list of at most one token, wakes one worker
 --   :dead     zset  id -> died ms     :paused       exists = nothing is claimed
+--   :runs     list, how many ms the latest attempts took, newest first
 --   :body:<id> string, the envelope, apart from the hash: without long values a hash is stored in
 --              a third of the memory
--- Task hash: s state (ready, delayed, leased, done, dead, merged) · a attempts · m most attempts ·
+-- Task hash: s state (ready, delayed, leased, done, dead, merged, cancelled) · a attempts · m most ·
 -- n number of the lease (the fence) · l lease ms · o order · p priority · t enqueued · st started ·
 -- la last attempt · f finished · w workers, by comma · r result · u unique key ·
 -- err:<attempt> error · into id it was merged into.
@@ -56,6 +57,14 @@ local function release_unique(id)
     if redis.call('GET', holder) == id then
       redis.call('DEL', holder)
     end
+  end
+end
+
+-- An attempt ended. The list is cut only now and then: 100 to 200 entries.
+local function ran(id, t)
+  local claimed = redis.call('HGET', key(id), 'la')
+  if claimed and redis.call('LPUSH', T .. ':runs', int(t - tonumber(claimed))) > 200 then
+    redis.call('LTRIM', T .. ':runs', 0, 99)
   end
 end
 

@@ -9,7 +9,7 @@ if known then
   -- Changes nothing, but is a write: WAIT counts the writes of its own connection, and the one that
   -- put the task here may have been another's, not replicated yet. The relay relies on it.
   redis.call('HSET', key(id), 's', known)
-  if known == 'done' or known == 'merged' then
+  if known == 'done' or known == 'merged' or known == 'cancelled' then
     forget_after(id, ARGV[7]) -- remembered for as long as its row keeps coming
   end
   return known

@@ -8,6 +8,7 @@ if not holds(id, fence) then
   return recorded and (f[1] == 'dead' and 'dead' or 'delayed') or 0
 end
 local t = now()
+ran(id, t)
 redis.call('ZREM', LEASES, id)
 redis.call('HSET', key(id), 'err:' .. f[3], ARGV[3])
 if ARGV[5] == '1' or tonumber(f[3]) >= tonumber(f[4]) then

@@ -7,14 +7,20 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.tasks import task_backends
 
 from app.taskqueue.backend import ClusterBackend
+from app.taskqueue.cron import discover
 from app.taskqueue.hooks import hooks
 from app.taskqueue.relay import Relay
 
 
 class Command(BaseCommand):
-    """Move tasks from the outbox to the cluster until SIGTERM. Run one or several."""
+    """Move tasks from the outbox to the cluster, and enqueue the periodic ones, until SIGTERM. Run
+    one or several.
+    """
 
-    help = "Move tasks from the outbox in PostgreSQL to the queue cluster until SIGTERM or SIGINT."
+    help = (
+        "Move tasks from the outbox in PostgreSQL to the queue cluster, and enqueue periodic tasks "
+        "when they are due, until SIGTERM or SIGINT."
+    )
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -26,6 +32,7 @@ class Command(BaseCommand):
         backend = task_backends[options["backend"]]
         if not isinstance(backend, ClusterBackend):
             raise CommandError(f"backend {options['backend']!r} is no ClusterBackend")
+        discover()
         hooks.start("relay")
         relay = Relay(backend)
         for number in (signal.SIGTERM, signal.SIGINT):

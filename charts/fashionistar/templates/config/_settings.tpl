@@ -10,6 +10,7 @@
 - {name: SECRET_KEY, valueFrom: {secretKeyRef: {name: {{ include "fashionistar.secretName" (list . "app") }}, key: secret-key}}}
 - {name: DATABASE_PASSWORD, valueFrom: {secretKeyRef: {name: {{ include "fashionistar.secretName" (list . "postgres") }}, key: {{ .Values.postgres.login | replace "_" "-" }}-password}}}
 - {name: QUEUE_PASSWORD, valueFrom: {secretKeyRef: {name: {{ include "fashionistar.secretName" (list . "valkey") }}, key: queue-password}}}
+- {name: CACHE_PASSWORD, valueFrom: {secretKeyRef: {name: {{ include "fashionistar.secretName" (list . "valkey") }}, key: queue-password}}}
 {{- with .Values.email.existingSecret }}
 - {name: EMAIL_PASSWORD, valueFrom: {secretKeyRef: {name: {{ . }}, key: password}}}
 {{- end }}
@@ -27,6 +28,10 @@ DATABASE_DIRECT_URL: {{ $dsn }}
 {{- $hosts := concat .Values.app.allowedHosts .Values.ingress.hosts (list $web (printf "%s.%s" $web .Release.Namespace) (printf "%s.%s.svc" $web .Release.Namespace)) -}}
 {{ include "fashionistar.databaseSettings" . }}
 QUEUE_URL: valkey://app@{{ include "fashionistar.object" (list . "valkey-queue") }}:6379
+CACHE_URL: valkey://app@{{ include "fashionistar.object" (list . "valkey-queue") }}:6379
+{{- if not .Values.app.trustedProxies }}
+RATE_LIMIT_CHECKOUT: "0"
+{{- end }}
 EMAIL_URL: {{ .Values.email.url | default (printf "smtp://%s:1025" (include "fashionistar.object" (list . "fakes"))) | quote }}
 EMAIL_FROM: {{ .Values.email.from | quote }}
 ALLOWED_HOSTS: {{ $hosts | uniq | join "," | quote }}

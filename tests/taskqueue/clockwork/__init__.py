@@ -1,0 +1,1 @@
+"""An installed app with periodic tasks, for relays under test."""
