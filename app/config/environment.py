@@ -7,6 +7,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
@@ -160,6 +161,15 @@ def libpq(entry: dict[str, Any]) -> str:
 
 
 def check_connection(connection: psycopg.Connection[Any]) -> None:
-    """Whether a pooled connection still lives, without a span of its own. Raises when not."""
+    """Whether a pooled connection still lives, without a span of its own. Raises when not.
+
+    One that died is rarely alone: the whole pool is checked then, or each further dead one would
+    cost the request a second until its time is up.
+    """
     with suppress_instrumentation():
-        ConnectionPool.check_connection(connection)
+        try:
+            ConnectionPool.check_connection(connection)
+        except psycopg.Error:
+            pool = connections["default"].pool  # type: ignore[attr-defined]
+            pool.check()
+            raise

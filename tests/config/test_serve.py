@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
@@ -173,14 +174,32 @@ def test_a_taken_port_is_one_sentence(web: Process, lane: Lane) -> None:
     assert "Traceback" not in second.output
 
 
-def test_a_postgres_that_went_away_is_503_and_comes_back(web: Process, lane: Lane) -> None:
-    path = "GET /api/v1/products HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-    assert talk(web.url, path)[0] == 200
+def test_a_pool_whose_connections_all_died_recovers_within_one_request(
+    web: Process, lane: Lane, locked_orders: psycopg.Connection[Any]
+) -> None:
+    with ThreadPoolExecutor(8) as buyers:
+        answers = [buyers.submit(talk, web.url, ORDER) for _ in range(8)]
+        wait_until(lambda: blocked(lane) == 8, what="eight connections in use")
+        locked_orders.rollback()
+        assert [answer.result()[0] for answer in answers] == [404] * 8
+    terminate_backends(lane)
+
+    assert talk(web.url, ORDER)[0] == 404
+
+
+def terminate_backends(lane: Lane) -> None:
+    """As a restart of PostgreSQL does it, for every client of this lane's database."""
     with psycopg.connect(lane.stack.superuser_dsn(), autocommit=True) as conn:
         conn.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
             [lane.database],
         )
     connection.close_pool()  # type: ignore[attr-defined]  # those of this process died, too
+
+
+def test_a_postgres_that_went_away_is_503_and_comes_back(web: Process, lane: Lane) -> None:
+    path = "GET /api/v1/products HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    assert talk(web.url, path)[0] == 200
+    terminate_backends(lane)
 
     assert talk(web.url, path)[0] == 200  # dead connections are replaced behind the request
