@@ -7,7 +7,7 @@ SHARED ?= ../shared
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}'
 
 # --- tools -------------------------------------------------------------------------------------
 .venv/.synced: requirements/dev.txt .python-version
@@ -48,7 +48,7 @@ contracts: .venv/.synced ## Import contracts and dependency hygiene
 	@.venv/bin/lint-imports --no-cache && .venv/bin/deptry .
 hops: .venv/.synced ## Thread hops per route, exact
 	@$(PY) -m tests.proofs.hops || test $$? -eq 77
-prove: .venv/.synced ## Races and kills with exact counts (ROUNDS=, MUTANTS=1)
+prove: .venv/.synced ## Races and kills with exact counts (ROUNDS=3 is quick, MUTANTS=0 leaves the planted bugs out)
 	@$(PY) -m tests.proofs.last_unit
 	@$(PY) -m tests.proofs.kill_web
 	@$(PY) -m tests.proofs.kill_worker

@@ -33,7 +33,11 @@ def main(argv: list[str] | None = None) -> int:
         return _finish(reports, "FAIL", {"reason": "no_target"}, note=str(error))
     with tempfile.TemporaryDirectory() as scratch:
         counts_file = Path(scratch) / "counts.json"
-        code = _locust(options, host, html, counts_file)
+        try:
+            code = _locust(options, host, html, counts_file)
+        except KeyboardInterrupt:
+            _finish(reports, "FAIL", {"reason": "interrupted", "host": host})
+            return 130
         counts = json.loads(counts_file.read_text()) if counts_file.exists() else {}
     reason = counts.pop("reason", "locust_did_not_finish")
     if not reason and code:
@@ -48,12 +52,16 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     env = os.environ
     parser = argparse.ArgumentParser(prog="python -m loadtests", description=__doc__)
     parser.add_argument("--host", default=env.get("HOST"), help="default: HOST, else the devstack")
-    parser.add_argument("--seconds", type=int, default=int(env.get("LOAD_SECONDS", "30")))
-    parser.add_argument("--users", type=int, default=int(env.get("LOAD_USERS", "20")))
+    parser.add_argument(
+        "--seconds", type=int, default=env.get("LOAD_SECONDS", "30"), help="LOAD_SECONDS, else 30"
+    )
+    parser.add_argument(
+        "--users", type=int, default=env.get("LOAD_USERS", "20"), help="LOAD_USERS, else 20"
+    )
     parser.add_argument(
         "--checkouts",
         type=int,
-        default=int(env.get("LOAD_CHECKOUTS", "0")),
+        default=env.get("LOAD_CHECKOUTS", "0"),
         help="end after so many answered checkouts (default: only by time)",
     )
     parser.add_argument("--report", default=None, help="HTML report (.devstack/reports/load.html)")
@@ -70,7 +78,8 @@ def _locust(options: argparse.Namespace, host: str, html: Path, counts: Path) ->
     try:
         return process.wait(timeout=options.seconds + FINISH_SECONDS + 60)
     except KeyboardInterrupt:
-        return process.wait(timeout=FINISH_SECONDS + 60)
+        process.wait(timeout=FINISH_SECONDS + 60)
+        raise
     finally:
         if process.poll() is None:
             process.kill()

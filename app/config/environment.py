@@ -55,10 +55,9 @@ def listed(value: str) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
-def numbers(name: str, defaults: Mapping[str, float]) -> dict[str, float]:
-    """An optional list of numbers above 0 by key, `emails=30,sms=10`: changes to the defaults.
-
-    Raises ImproperlyConfigured.
+def numbers(name: str, defaults: Mapping[str, float], known: Collection[str]) -> dict[str, float]:
+    """An optional list of numbers above 0 by known key, `emails=30,sms=10`: changes to the
+    defaults. Raises ImproperlyConfigured.
     """
     found = dict(defaults)
     for part in listed(text(name)):
@@ -69,6 +68,8 @@ def numbers(name: str, defaults: Mapping[str, float]) -> dict[str, float]:
             found[key.strip()] = 0.0
         if not 0 < found[key.strip()] <= 1_000_000:
             raise ImproperlyConfigured(f"{name} must look like emails=30,sms=10, not {part!r}")
+        if key.strip() not in known:
+            raise ImproperlyConfigured(f"{name} knows {', '.join(known)}, not {key.strip()!r}")
     return found
 
 
@@ -137,14 +138,25 @@ def cluster(name: str, url: str, *, password: str, ca_file: str, prefix: str) ->
 
     `name` is the URL's variable. Raises ImproperlyConfigured, which names the wrong variable.
     """
+    options = cluster_options(name, url, password=password, ca_file=ca_file, prefix=prefix)
+    return {
+        "BACKEND": "app.common.cache.ClusterCache",
+        "LOCATION": options.pop("url"),
+        "OPTIONS": options,
+    }
+
+
+def cluster_options(
+    name: str, url: str, *, password: str, ca_file: str, prefix: str
+) -> dict[str, Any]:
+    """How to reach a cluster. Raises ImproperlyConfigured, which names the wrong variable."""
     try:
         parse(url, password, ca_file, prefix)
     except ImproperlyConfigured as error:
         what, _, fix = str(error).partition(":")
         variable = what.removeprefix("queue ").replace(" ", "_").upper()
         raise ImproperlyConfigured(f"{name.removesuffix('URL')}{variable}:{fix}") from error
-    options = {"password": password, "ca_file": ca_file, "prefix": prefix}
-    return {"BACKEND": "app.common.cache.ClusterCache", "LOCATION": url, "OPTIONS": options}
+    return {"url": url, "password": password, "ca_file": ca_file, "prefix": prefix}
 
 
 def libpq(entry: dict[str, Any]) -> str:

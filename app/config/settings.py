@@ -53,20 +53,23 @@ HOT_DSN = env.libpq(_pooled)
 """For connections that are not Django's: the async pool and the probe."""
 
 # --- queue --------------------------------------------------------------------------------------
+_queues = ["default", "orders", "emails", "sms", "logistics", "ai"]
+_drain = {"sms": 10, "emails": 30, "orders": 30, "ai": 300}
 TASKS = {
     "default": {
         "BACKEND": "app.taskqueue.backend.ClusterBackend",
-        "QUEUES": ["default", "orders", "emails", "sms", "logistics", "ai"],
+        "QUEUES": _queues,
         "OPTIONS": {
-            "url": env.required("QUEUE_URL", "valkey://127.0.0.1:7100,127.0.0.1:7101"),
-            "password": env.text("QUEUE_PASSWORD"),
-            "ca_file": env.text("QUEUE_CA_FILE"),
-            "prefix": env.text("QUEUE_PREFIX", "fs"),
-            "shards": 1,
-            "drain_seconds": env.numbers(
-                "QUEUE_DRAIN_SECONDS", {"sms": 10, "emails": 30, "orders": 30, "ai": 300}
+            **env.cluster_options(
+                "QUEUE_URL",
+                env.required("QUEUE_URL", "valkey://127.0.0.1:7100,127.0.0.1:7101"),
+                password=env.text("QUEUE_PASSWORD"),
+                ca_file=env.text("QUEUE_CA_FILE"),
+                prefix=env.text("QUEUE_PREFIX", "fs"),
             ),
-            "concurrency": env.numbers("QUEUE_CONCURRENCY", {}),
+            "shards": 1,
+            "drain_seconds": env.numbers("QUEUE_DRAIN_SECONDS", _drain, _queues),
+            "concurrency": env.numbers("QUEUE_CONCURRENCY", {}, _queues),
         },
     }
 }

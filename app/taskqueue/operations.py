@@ -165,6 +165,8 @@ def _take_out(shards: Shards, task_id: str, states: Sequence[str], error: str) -
         for done, state in answers:
             if done:
                 return True, state.decode()
+        if row and any(state == b"cancelled" for _, state in answers):
+            return True, "cancelled"  # an earlier call whose answer or commit was lost: finish it
         transaction.set_rollback(True, using=settings.database)  # it stays, so does its row
     return False, next((state.decode() for _, state in answers if state), "")
 

@@ -4,11 +4,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from app.taskqueue.backend import ClusterBackend
 from app.taskqueue.cluster import Cluster
 from app.taskqueue.demand import Demand, backlog_seconds, median_seconds
 from app.taskqueue.ids import tag
 from app.taskqueue.lua import STATS
+from app.taskqueue.topology import QueueUnavailable
 
 DRAIN_SECONDS = 60.0  # of a queue for which no goal is set
 CONCURRENCY = 8  # of a worker for whose queue none is set, as run_worker's
@@ -105,7 +108,10 @@ def read_counts(
     replies = cluster.run([STATS.call(tag(settings.address.prefix, q, n)) for q, n in shards])
     total = dict.fromkeys(names, QueueStats())
     for (queue, _), reply in zip(shards, replies, strict=True):
-        total[queue] += QueueStats.of(reply.result())
+        try:
+            total[queue] += QueueStats.of(reply.result())
+        except ResponseError as error:  # busy, no permission: numbers are missing, nothing more
+            raise QueueUnavailable(f"no numbers of queue {queue}: {error}") from error
     return total
 
 

@@ -126,3 +126,15 @@ def test_a_bad_cache_variable_is_refused_by_name(variable: str, wrong: dict[str,
 
     with pytest.raises(ImproperlyConfigured, match=f"^{variable}: "):
         environment.cluster("CACHE_URL", **right | wrong)
+
+
+def test_a_queue_that_does_not_exist_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUEUE_CONCURRENCY", "emials=16")
+
+    with pytest.raises(ImproperlyConfigured, match=r"^QUEUE_CONCURRENCY knows emails, sms"):
+        environment.numbers("QUEUE_CONCURRENCY", {}, ["emails", "sms"])
+
+
+def test_a_bad_queue_url_is_refused_by_name() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"^QUEUE_URL: start with valkey://"):
+        environment.cluster_options("QUEUE_URL", "foo", password="", ca_file="", prefix="fs")

@@ -19,6 +19,7 @@ from devstack.paths import ROOT
 from devstack.plan import Plan
 from devstack.ports import HOST, find_free
 from devstack.stack import Ports, Secrets, Stack
+from tests.support.ports import three_free
 
 PORTS = {
     "API_PORT": 1,
@@ -47,8 +48,9 @@ def _devstack(directory: Path, *words: str, **variables: str) -> subprocess.Comp
 
 
 def _ports(**overrides: int) -> dict[str, str]:
-    free = find_free(len(PORTS))
-    return {n: str(overrides.get(n, port)) for n, port in zip(PORTS, free, strict=True)}
+    free = dict(zip(PORTS, find_free(len(PORTS)), strict=True))
+    free |= {"METRICS_PORT": three_free(), "VALKEY_PORT": three_free(bus=10_000)}
+    return {name: str(port) for name, port in (free | overrides).items()}
 
 
 def _sentence(outcome: subprocess.CompletedProcess[str]) -> str:

@@ -14,7 +14,8 @@ import pytest
 
 from devstack import environment, registry, state
 from devstack.paths import ROOT
-from devstack.ports import find_free, is_free
+from devstack.ports import find_free
+from tests.support.ports import three_free
 from tests.support.waiting import wait_until
 
 Devstack = Callable[..., str]
@@ -26,7 +27,7 @@ def devstack(tmp_path: Path) -> Iterator[Devstack]:
     """`devstack("up", "--detach", code=0)` on free ports; returns what it printed."""
     names = ("API_PORT", "POSTGRES_PORT", "SMTP_PORT", "SMTP_HTTP_PORT")
     variables = {n: str(p) for n, p in zip(names, find_free(len(names)), strict=True)}
-    variables |= {"VALKEY_PORT": str(_three_free(bus=10_000)), "METRICS_PORT": str(_three_free())}
+    variables |= {"VALKEY_PORT": str(three_free(bus=10_000)), "METRICS_PORT": str(three_free())}
     env = environment.clean_environment(os.environ) | variables | {"FS_STATE": str(tmp_path)}
 
     def run(*words: str, code: int = 0) -> str:
@@ -75,14 +76,3 @@ def _unconfirmed(dsn: str) -> int:
     with psycopg.connect(dsn) as connection:
         row = connection.execute(_UNCONFIRMED).fetchone()
     return row[0] if row else -1
-
-
-def _three_free(bus: int = 0) -> int:
-    """The first of three free ports side by side; those `bus` above them are free, too, and below
-    the range from which the kernel takes the ports of outgoing connections.
-    """
-    wanted = [n + more for n in range(3) for more in (0, bus)]
-    candidates = find_free(4000)
-    return next(
-        p for p in candidates if p + bus < 31_990 and all(is_free(p + more) for more in wanted)
-    )

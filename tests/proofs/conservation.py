@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any
 
-from tests.proofs.harness import Proof, concluded, counter, say
+from tests.proofs.harness import Proof, concluded, counter, explain, say
 from tests.proofs.queue_lab import lab
 
 
@@ -56,6 +56,7 @@ def run(queue: Any) -> int:
 
 def main() -> int:
     """The servers, the run, the RESULT line."""
+    explain("conservation", __doc__)
     with lab() as queue:
         return run(queue)
 

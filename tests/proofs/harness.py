@@ -78,6 +78,15 @@ def options(name: str, doc: str, *, rounds: int, mutants: Sequence[str]) -> Proo
     return Proof(name, max(1, found.rounds), planted, found.mutant)
 
 
+def explain(name: str, doc: str | None) -> None:
+    """`--help` for a proof that reads everything else from the environment."""
+    argparse.ArgumentParser(
+        prog=f"python -m tests.proofs.{name}",
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
+
+
 def say(text: str) -> None:
     """One line of progress."""
     sys.stderr.write(text + "\n")

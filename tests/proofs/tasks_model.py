@@ -16,7 +16,7 @@ import time
 import traceback
 from typing import Any
 
-from tests.proofs.harness import Proof, concluded, counter, say
+from tests.proofs.harness import Proof, concluded, counter, explain, say
 from tests.proofs.queue_lab import lab
 
 MUTANT_EXAMPLES = 400
@@ -62,6 +62,7 @@ def _mutants(queue: Any, proof: Proof, steps: int, seed: int) -> None:
 
 def main() -> int:
     """The servers, the run, the RESULT line."""
+    explain("tasks_model", __doc__)
     with lab() as queue:
         return run(queue)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import transaction
 from django.tasks import TaskResultStatus
 from django.utils import timezone
 
@@ -109,6 +111,18 @@ def test_dropped_tasks_stay_away(queue: Queue) -> None:
     assert (effects("a"), effects("b")) == (1, 1)
     one.refresh()
     assert (one.status, len(one.errors)) == (TaskResultStatus.FAILED, 1)
+
+
+def test_a_cancel_that_was_interrupted_is_finished_by_the_next(queue: Queue) -> None:
+    """The cluster knew of it and the row was not deleted: the row would run when it is due."""
+    far = noop.using(run_after=timezone.now() + timedelta(days=3)).enqueue()
+    with suppress(ConnectionAbortedError), transaction.atomic():
+        tasks("cancel", far.id)
+        raise ConnectionAbortedError
+    assert outbox_rows() == 1
+
+    assert tasks("cancel", far.id) == "1 task cancelled\n"
+    assert outbox_rows() == 0
 
 
 def test_cancelled_tasks_do_not_run(queue: Queue, tmp_path: Path) -> None:

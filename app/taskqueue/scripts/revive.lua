@@ -3,10 +3,10 @@
 local t, revived = now(), 0
 for _, id in ipairs(ARGV) do
   if redis.call('ZREM', DEAD, id) == 1 then
-    local f = redis.call('HMGET', key(id), 'p', 'u')
+    local f = redis.call('HMGET', key(id), 'p', 'u', 'a')
     redis.call('HSET', key(id), 'a', 0, 'w', '')
     redis.call('HDEL', key(id), 'f', 'st', 'la')
-    for attempt = 1, tonumber(redis.call('HGET', key(id), 'm')) do
+    for attempt = 1, tonumber(f[3]) do
       redis.call('HDEL', key(id), 'err:' .. attempt)
     end
     if f[2] then
