@@ -149,10 +149,6 @@ class Cluster:
             self._topology = self._discover()
         return self._topology
 
-    def forget_topology(self) -> None:
-        """Ask the cluster again before the next command."""
-        self._topology = None
-
     def close(self) -> None:
         """Drop all connections."""
         for lane in self._lanes.values():

@@ -21,14 +21,7 @@ from devstack.ports import HOST, find_free
 from devstack.stack import Ports, Secrets, Stack
 from tests.support.ports import three_free
 
-PORTS = {
-    "API_PORT": 1,
-    "POSTGRES_PORT": 1,
-    "SMTP_PORT": 1,
-    "SMTP_HTTP_PORT": 1,
-    "METRICS_PORT": 3,
-    "VALKEY_PORT": 3,
-}
+SINGLE_PORTS = ("API_PORT", "POSTGRES_PORT", "SMTP_PORT", "SMTP_HTTP_PORT")
 
 
 @pytest.fixture
@@ -48,7 +41,7 @@ def _devstack(directory: Path, *words: str, **variables: str) -> subprocess.Comp
 
 
 def _ports(**overrides: int) -> dict[str, str]:
-    free = dict(zip(PORTS, find_free(len(PORTS)), strict=True))
+    free = dict(zip(SINGLE_PORTS, find_free(len(SINGLE_PORTS)), strict=True))
     free |= {"METRICS_PORT": three_free(), "VALKEY_PORT": three_free(bus=10_000)}
     return {name: str(port) for name, port in (free | overrides).items()}
 

@@ -78,6 +78,17 @@ def options(name: str, doc: str, *, rounds: int, mutants: Sequence[str]) -> Proo
     return Proof(name, max(1, found.rounds), planted, found.mutant)
 
 
+def judge(proof: Proof, play: Callable[[str, int], list[str]], *, mutant_rounds: int) -> None:
+    """Play the real product (or the one mutant asked for), then every planted bug.
+
+    `play(mutant, rounds)` returns the violations it saw; mutant "" is the real product.
+    """
+    for violation in play(proof.only or "", proof.rounds):
+        proof.violated(violation)
+    for mutant in () if proof.only else proof.mutants:
+        proof.judge_mutant(mutant, play(mutant, mutant_rounds))
+
+
 def explain(name: str, doc: str | None) -> None:
     """`--help` for a proof that reads everything else from the environment."""
     argparse.ArgumentParser(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +25,7 @@ from devstack.stack import Stack
 from tests.proofs import mails, mutant_app
 from tests.proofs.buyer import order
 from tests.proofs.failpoint import Failpoint
-from tests.proofs.harness import Proof, concluded, counter, options, scratch, waited
+from tests.proofs.harness import Proof, concluded, counter, judge, options, scratch, waited
 from tests.proofs.shop import Shop, buyer, make_template
 from tests.support.mailbox import Mailbox
 from tests.support.waiting import wait_until
@@ -131,10 +132,7 @@ def main() -> int:
     proof = options("kill_worker", __doc__ or "", rounds=20, mutants=MUTANTS)
     with scratch(proof.name) as state, Stack.start(state) as stack:
         make_template(stack)
-        for violation in kills(stack, proof, proof.only or "", proof.rounds):
-            proof.violated(violation)
-        for mutant in () if proof.only else proof.mutants:
-            proof.judge_mutant(mutant, kills(stack, proof, mutant, MUTANT_ROUNDS))
+        judge(proof, partial(kills, stack, proof), mutant_rounds=MUTANT_ROUNDS)
     return proof.finish()
 
 

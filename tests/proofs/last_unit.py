@@ -18,7 +18,7 @@ from collections import Counter
 from devstack.stack import Stack
 from tests.proofs import mutant_app
 from tests.proofs.buyer import Buyer, Reply, order
-from tests.proofs.harness import Proof, concluded, counter, options, scratch
+from tests.proofs.harness import Proof, concluded, counter, judge, options, scratch
 from tests.proofs.shop import Shop, buyer, make_template
 
 MUTANTS = (mutant_app.NO_WHERE_GUARD, mutant_app.NO_ROW_LOCK)
@@ -30,13 +30,11 @@ def main() -> int:
     proof = options("last_unit", __doc__ or "", rounds=200, mutants=MUTANTS)
     with scratch(proof.name) as state, Stack.start(state) as stack:
         make_template(stack)
-        first = Shop(stack, f"last_unit_{proof.only or 'real'}")
-        for violation in race(first, proof, proof.only or "", proof.rounds):
-            proof.violated(violation)
-        for mutant in () if proof.only else proof.mutants:
-            rounds = min(MUTANT_ROUNDS, proof.rounds)
-            shop = Shop(stack, f"last_unit_{mutant}")
-            proof.judge_mutant(mutant, race(shop, proof, mutant, rounds))
+
+        def play(mutant: str, rounds: int) -> list[str]:
+            return race(Shop(stack, f"last_unit_{mutant or 'real'}"), proof, mutant, rounds)
+
+        judge(proof, play, mutant_rounds=min(MUTANT_ROUNDS, proof.rounds))
     return proof.finish()
 
 
